@@ -1,0 +1,57 @@
+# The commands of descbench; `make` alone lists them. Each installs what it needs into .venv first.
+#   make PYTHON=python3.12 demo    another Python (3.11 or newer)
+#   make UV= demo                  plain venv and pip, even where uv is at hand
+
+PYTHON ?= python3
+UV ?= uv
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check format bench demo-models
+
+help: ## List these targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/.installed ## Describe 40 invented birds, classify pictures by it, compare the methods
+	@$(BIN)/descbench demo
+
+test: .venv/.installed ## Run the tests, without the slow ones and without network
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/.installed ## Run the slow tests only
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
+
+check: .venv/.installed ## Lint, format and type checks, and the test of the layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_layers.py
+
+format: .venv/.installed ## Sort imports, mend what can be mended, format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/.installed ## Run every benchmark
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+demo-models: .venv/.installed ## Train the demo's two small models again (up to an hour on 2 cores)
+	$(BIN)/python -m descbench.demo.train_clip
+	$(BIN)/python -m descbench.demo.train_llm
+
+# Written last: an installation that failed half way is taken up again by the next call.
+.venv/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "descbench needs Python 3.11 or newer; '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)." >&2; \
+	  echo "Install one, or name it: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
+	@set -e; python=$$($(PYTHON) -c 'import sys; print(sys.executable)'); \
+	if [ -n "$(UV)" ] && $(UV) --version >/dev/null 2>&1; then \
+	  echo "Installing descbench and its packages into .venv with uv: about 6 GB, once; a minute or more." >&2; \
+	  [ -x $(BIN)/python ] || $(UV) venv --quiet --clear --python "$$python" .venv; \
+	  $(UV) pip install --quiet --python $(BIN)/python --editable '.[dev]'; \
+	else \
+	  echo "Installing descbench and its packages into .venv with pip: about 6 GB, once; some minutes." >&2; \
+	  $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null 2>&1 \
+	    || "$$python" -m venv --clear .venv; \
+	  $(BIN)/python -m pip install --quiet --editable '.[dev]'; \
+	fi
+	@touch $@

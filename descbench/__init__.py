@@ -1,0 +1,84 @@
+"""Zero-shot image classification by description: any vocabulary, any language model, any CLIP, one honest evaluation.
+
+The public names, lazily: importing descbench imports neither torch nor openai.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from descbench.classifier import Classifier, Explanation
+    from descbench.descriptions import Descriptions
+    from descbench.errors import DescbenchError, DescbenchWarning
+    from descbench.evaluation import Comparison, Evaluation, compare, evaluate
+    from descbench.formats import read_descriptions
+    from descbench.generation import generate
+    from descbench.methods import Cascade
+    from descbench.predictions import Predictions
+    from descbench.prompts import Question, Reply
+    from descbench.spec import dataset, encoder, llm, method
+    from descbench.texts import TextBank
+    from descbench.vocabulary import Vocabulary
+
+_WHERE = {
+    "Cascade": "methods",
+    "Classifier": "classifier",
+    "Comparison": "evaluation",
+    "DescbenchError": "errors",
+    "DescbenchWarning": "errors",
+    "Descriptions": "descriptions",
+    "Evaluation": "evaluation",
+    "Explanation": "classifier",
+    "Predictions": "predictions",
+    "Question": "prompts",
+    "Reply": "prompts",
+    "TextBank": "texts",
+    "Vocabulary": "vocabulary",
+    "compare": "evaluation",
+    "dataset": "spec",
+    "encoder": "spec",
+    "evaluate": "evaluation",
+    "generate": "generation",
+    "llm": "spec",
+    "method": "spec",
+    "read_descriptions": "formats",
+}
+
+__all__ = [  # noqa: PLE0604, RUF100
+    "Cascade",
+    "Classifier",
+    "Comparison",
+    "DescbenchError",
+    "DescbenchWarning",
+    "Descriptions",
+    "Evaluation",
+    "Explanation",
+    "Predictions",
+    "Question",
+    "Reply",
+    "TextBank",
+    "Vocabulary",
+    "compare",
+    "dataset",
+    "encoder",
+    "evaluate",
+    "generate",
+    "llm",
+    "method",
+    "read_descriptions",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version("descbench")
+    if name not in _WHERE:
+        raise AttributeError(f"module 'descbench' has no attribute {name!r}")
+    return getattr(import_module(f"descbench.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

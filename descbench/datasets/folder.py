@@ -1,0 +1,111 @@
+"""A folder of class folders of images: the folder's names are the labels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from functools import cached_property, partial
+from pathlib import Path
+
+from descbench.datasets.base import Sample
+from descbench.datasets.images import SUFFIXES, content_id, load_image
+from descbench.errors import DescbenchWarning, InputError, listed
+
+
+class FolderDataset:
+    """`PATH/CLASS/**/IMAGE`, classes and images in the order of their code points; hidden files are not seen.
+
+    A file counts by its suffix (`images.SUFFIXES`); one that then cannot be read is a sample that fails when loaded.
+    A class is called what its folder is called, with blanks for "_", unless that makes two classes equal.
+    """
+
+    def __init__(self, argument: str) -> None:
+        self.argument = argument
+        self.name = Path(argument).expanduser().resolve().name
+        self._root = Path(argument).expanduser()
+        folders = _class_folders(self._root)
+        self._files = [  # (path, label)
+            (path, label) for label, folder in enumerate(folders) for path in _images(folder)
+        ]
+        if not self._files:
+            raise InputError(
+                f"the class folders of {argument!r} ({listed(folder.name for folder in folders)}) hold no image. "
+                f"What would do: files that end in {', '.join(sorted(SUFFIXES))}."
+            )
+        spaced = Counter(folder.name.replace("_", " ") for folder in folders)
+        self.names = tuple(
+            name.replace("_", " ") if spaced[name.replace("_", " ")] == 1 else name
+            for name in (folder.name for folder in folders)
+        )
+        empty = set(range(len(folders))) - {label for _, label in self._files}
+        if empty:
+            warnings.warn(
+                f"{len(empty)} of {len(folders)} class folders of {argument!r} hold no image: "
+                f"{listed(folders[label].name for label in sorted(empty))}.",
+                DescbenchWarning,
+                stacklevel=2,
+            )
+
+    @classmethod
+    def from_spec(cls, argument: str) -> FolderDataset:
+        return cls(argument)
+
+    def __repr__(self) -> str:
+        return f"folder:{self.argument}"
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of names, contents and labels, not of where they lie."""
+        content = [self.names, [(sample.id, sample.label) for sample in self.samples()]]
+        return f"folder:{hashlib.sha256(json.dumps(content).encode()).hexdigest()}"
+
+    def samples(self) -> Iterator[Sample]:
+        for path, label in self._files:
+            try:
+                name = content_id(path)
+            except InputError:  # says so when it is loaded
+                name = f"unreadable:{path.relative_to(self._root).as_posix()}"
+            yield Sample(name, partial(load_image, path), label, str(path))
+
+
+def _class_folders(root: Path) -> list[Path]:
+    """The class folders, sorted; pictures beside them are reported. Raises `InputError` where there is none."""
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "does not exist"
+        raise InputError(f"image folder {str(root)!r} {what}. What would do: a folder with a folder of images a class.")
+    seen = [path for path in root.iterdir() if not path.name.startswith(".")]
+    folders = sorted((path for path in seen if path.is_dir()), key=lambda path: path.name)
+    loose = sorted(path.name for path in seen if path.suffix.lower() in SUFFIXES and not path.is_dir())
+    if not folders:
+        hint = (
+            f"It holds {len(loose)} images without classes: to have them named, use `descbench classify`."
+            if loose
+            else "It holds no images either."
+        )
+        raise InputError(f"image folder {str(root)!r} has no class folders (one folder of images a class). {hint}")
+    if loose:
+        warnings.warn(
+            f"{len(loose)} images lie beside the class folders of {str(root)!r} and have no class; they are left out: "
+            f"{listed(loose)}.",
+            DescbenchWarning,
+            stacklevel=3,
+        )
+    return folders
+
+
+def _images(folder: Path) -> list[Path]:
+    """The image files below a class folder, sorted by path."""
+    found = []
+    for at, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(at, name) for name in files if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+        ]
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())

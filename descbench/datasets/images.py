@@ -1,0 +1,132 @@
+"""The one loader: whatever picture a file holds becomes upright 8-bit RGB, or one clear error."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import threading
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+from PIL import Image, ImageOps
+
+from descbench.errors import InputError
+
+LOADER = "images/1"  # raised when a file starts to give other pixels; part of every content id
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".ppm", ".pgm"})
+
+# What Pillow raises for files that are damaged, each by its format's own way of failing.
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError, KeyError, TypeError,
+            AttributeError, NotImplementedError, MemoryError, Image.DecompressionBombError)  # fmt: skip
+
+
+def load_image(source: str | Path | Image.Image) -> Image.Image:
+    """A picture as RGB: turned as its EXIF orientation says, the first frame of an animation, transparency on white.
+
+    16-bit grey keeps its full range, 32-bit and floating grey is stretched from its darkest to its brightest pixel.
+    An image in memory is left as it is; a new one comes back.
+    Raises `InputError` with path and reason when there is no picture, or only a part of one.
+    """
+    path = getattr(source, "filename", "") or "in memory" if isinstance(source, Image.Image) else str(source)
+    try:
+        with _quiet:
+            if isinstance(source, Image.Image):
+                return _rgb(source.copy())
+            with Image.open(Path(source).expanduser()) as image:
+                return _rgb(image)
+    except _DAMAGED as error:
+        raise InputError(f"cannot read image {path!r}: {_reason(source, error)}. Replace or remove it.") from error
+
+
+def content_id(path: Path) -> str:
+    """A name for what `load_image` makes of a file: a hash of its bytes and of the loader's version.
+
+    Raises `InputError` when the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"cannot read image {str(path)!r}: {reason}. Replace or remove it.") from error
+    found.update(LOADER.encode())
+    return found.hexdigest()[:32]
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    image.load()
+    image = _upright(image)
+    if image.mode.startswith("I;16"):
+        return _from_grey(np.asarray(image, dtype=np.float64) / 65535)
+    if image.mode in ("I", "F"):
+        grey = np.asarray(image, dtype=np.float64)
+        if not np.isfinite(grey).all():
+            raise ValueError("it holds pixels that are no numbers")
+        low, high = grey.min(), grey.max()
+        return _from_grey((grey - low) / ((high - low) or 1))
+    if image.has_transparency_data:
+        pixels = image.convert("RGBA")
+        white = Image.new("RGBA", pixels.size, "white")
+        return Image.alpha_composite(white, pixels).convert("RGB")
+    return image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except _DAMAGED:  # the pixels are whole: a picture whose EXIF block is damaged is taken as it lies
+        return image
+
+
+def _from_grey(grey: np.ndarray[Any, Any]) -> Image.Image:
+    """(H, W) from 0 to 1 -> RGB."""
+    return Image.fromarray(np.rint(grey * 255).astype(np.uint8)).convert("RGB")
+
+
+def _reason(source: str | Path | Image.Image, error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels"
+    if not isinstance(source, Image.Image) and Path(source).expanduser().is_file():
+        if Path(source).expanduser().stat().st_size == 0:
+            return "the file is empty"
+        if isinstance(error, PIL.UnidentifiedImageError):
+            return "it is not a picture in a format that Pillow reads"
+    text = (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip()
+    return text.splitlines()[0].rstrip(".")
+
+
+class _Quiet:
+    """Pillow's warnings are off while any thread decodes: what matters in them is an error here, the rest is noise.
+
+    `warnings.catch_warnings` is not made for threads, so the first one in enters it and the last one out leaves it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._caught: warnings.catch_warnings[None] | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\b")
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside and self._caught:
+                self._caught.__exit__(None, None, None)
+
+
+_quiet = _Quiet()

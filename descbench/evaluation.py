@@ -1,0 +1,282 @@
+"""One honest evaluation: predictions and labels are kept, and every number is computed from them."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from descbench.classifier import Classifier
+from descbench.embedding import Embedded, embed
+from descbench.errors import InputError, MatchError, listed
+from descbench.predictions import Predictions
+from descbench.statistics import Metric, PairedDifference, mean_per_class, paired_difference, wilson
+from descbench.vocabulary import Vocabulary, read_labels
+
+if TYPE_CHECKING:
+    from descbench.datasets.base import Dataset
+
+SCHEMA = 1
+KEPT = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What one run answered: predictions (N, K), `labels` (N,) as class ids, `ids` of the images, and what was run.
+
+    `counts` says how many images were unlabelled, unreadable or left out, and how many classes undescribed.
+    """
+
+    predictions: Predictions
+    labels: np.ndarray  # (N,) int64, ids of the vocabulary
+    ids: tuple[str, ...]
+    dataset: str
+    method: str
+    encoder: str
+    llm: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    failures: Sequence[tuple[str, str]] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    usage: Mapping[str, int] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def hits(self) -> np.ndarray:
+        """Whether the best class is the label, (N,) bool."""
+        found: np.ndarray = self.predictions.ids[:, 0] == self.labels
+        return found
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """`top1` and `top5` with Wilson's interval, `per_class` (balanced accuracy) with a bootstrap interval."""
+        n = len(self.labels)
+        found = {"top1": wilson(int(self.hits.sum()), n)}
+        if self.predictions.ids.shape[1] >= 5 and len(self.predictions.vocabulary) > 5:
+            found["top5"] = wilson(int((self.predictions.ids[:, :5] == self.labels[:, None]).any(axis=1).sum()), n)
+        found["per_class"] = mean_per_class(self.hits, self.labels)
+        return found
+
+    def save(self, folder: str | Path) -> None:
+        """Write the run into a folder: `run.json`, and `predictions.parquet` with a row an image."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        table = pa.table(
+            {
+                "id": list(self.ids),
+                "label": self.labels,
+                "ids": list(self.predictions.ids),
+                "scores": list(self.predictions.scores),
+            }
+        )
+        pq.write_table(table, folder / "predictions.parquet.part")
+        (folder / "predictions.parquet.part").replace(folder / "predictions.parquet")
+        vocabulary = self.predictions.vocabulary
+        run = {
+            "schema": SCHEMA,
+            "dataset": self.dataset,
+            "method": self.method,
+            "encoder": self.encoder,
+            "llm": self.llm,
+            "metrics": {name: asdict(metric) for name, metric in self.metrics.items()},
+            "counts": dict(self.counts),
+            "failures": [list(failure) for failure in self.failures],
+            "versions": dict(self.versions),
+            "usage": dict(self.usage),
+            "timings": dict(self.timings),
+            "vocabulary": {
+                "domain": vocabulary.domain,
+                "ids": vocabulary.ids.tolist(),
+                "names": list(vocabulary.names),
+            },
+        }
+        # run.json is written last: a folder with one is whole.
+        (folder / "run.json.part").write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / "run.json.part").replace(folder / "run.json")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Evaluation:
+        """Read what `save` wrote; the metrics are computed anew from the predictions.
+
+        Raises `InputError` where the folder holds no run, half of one, or one of a newer version.
+        """
+        import pyarrow.parquet as pq
+
+        folder = Path(folder)
+        missing = [name for name in ("run.json", "predictions.parquet") if not (folder / name).is_file()]
+        if missing:
+            raise InputError(f"{folder} holds no whole run: {listed(missing)} missing; evaluate again with -o {folder}")
+        try:
+            run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            table = pq.read_table(folder / "predictions.parquet")
+        except (ValueError, OSError) as error:  # of JSON and of Arrow
+            raise InputError(
+                f"{folder}: run.json or predictions.parquet is damaged ({error}); evaluate again"
+            ) from None
+        if not isinstance(run, dict) or "schema" not in run:
+            raise InputError(f"{folder}: run.json is not of descbench; evaluate again with -o {folder}")
+        if run["schema"] > SCHEMA:
+            raise InputError(f"{folder} was written by a newer descbench (schema {run['schema']}); update descbench")
+        k = len(table["ids"][0]) if len(table) else 1
+        stored = run["vocabulary"]
+        vocabulary = Vocabulary(stored["names"], stored["domain"], stored["ids"])
+        ids = table["ids"].combine_chunks().flatten().to_numpy().reshape(-1, k)
+        scores = table["scores"].combine_chunks().flatten().to_numpy().reshape(-1, k)
+        return cls(
+            Predictions(vocabulary, ids, scores),
+            table["label"].to_numpy(),
+            tuple(table["id"].to_pylist()),
+            run["dataset"],
+            run["method"],
+            run["encoder"],
+            run["llm"],
+            run["counts"],
+            tuple((source, reason) for source, reason in run["failures"]),
+            run["versions"],
+            run["usage"],
+            run["timings"],
+        )
+
+
+def evaluate(
+    classifier: Classifier,
+    data: Dataset | Embedded,
+    *,
+    labels: str | Path | Mapping[str, str] | None = None,
+    name: str = "",
+) -> Evaluation:
+    """Run a classifier over a data set (or over one that was embedded before) and keep what it answered.
+
+    `labels` maps the data set's labels to classes: a csv file with the columns `label` and `class`, or a dictionary.
+    Images without a label are counted and left out. Raises `MatchError` where a label has no class, `InputError` where
+    no labelled image is left.
+    """
+    started = time.perf_counter()
+    embedded = data if isinstance(data, Embedded) else embed(data, classifier.encoder)
+    encoded = time.perf_counter()
+    ids = label_ids(embedded.dataset.names, classifier.vocabulary, labels)
+    known = embedded.labels >= 0  # (N,)
+    if not known.any():
+        raise InputError(
+            f"{embedded.dataset!r} has no labelled image that could be read; `descbench classify` needs none"
+        )
+    features = embedded.features[known]
+    predictions = classifier.predict_features(features, top_k=KEPT)
+    done = time.perf_counter()
+    return Evaluation(
+        predictions,
+        ids[embedded.labels[known]],
+        tuple(id_ for id_, keep in zip(embedded.ids, known, strict=True) if keep),
+        name or repr(embedded.dataset),
+        repr(classifier.method),
+        repr(classifier.encoder),
+        repr(classifier.llm) if classifier.llm is not None else "",
+        {
+            "images": int(known.sum()),
+            "unlabelled": int((~known).sum()),
+            "unreadable": len(embedded.failures),
+            **classifier.counts,
+        },
+        tuple(embedded.failures),
+        versions(),
+        dict(getattr(classifier.llm, "usage", {})),
+        {"encode_images": encoded - started, "classify": done - encoded},
+    )
+
+
+def label_ids(
+    names: Sequence[str], vocabulary: Vocabulary, labels: str | Path | Mapping[str, str] | None = None
+) -> np.ndarray:
+    """The class of each label of a data set, (len(names),) ids: by its name, or as `labels` maps it.
+
+    Raises `MatchError` where a label has no class.
+    """
+    if labels is None:
+        return vocabulary.match(names, "label")
+    mapping = labels if isinstance(labels, Mapping) else read_labels(labels)
+    silent = [name for name in names if name not in mapping]
+    if silent:
+        unknown = [label for label in mapping if label not in set(names)]
+        raise MatchError(
+            f"the labels file maps {len(mapping)} labels, but not {listed(map(repr, silent))} of the data set"
+            + (f"; it has {listed(map(repr, unknown))}, which do not occur there" if unknown else "")
+        )
+    # Several labels may mean one class, so each class is looked up once.
+    distinct = list(dict.fromkeys(mapping[name] for name in names))
+    ids = dict(zip(distinct, vocabulary.match(distinct, "class of the labels file").tolist(), strict=True))
+    return np.array([ids[mapping[name]] for name in names], dtype=np.int64)
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on: the versions of descbench, Python and the libraries that compute."""
+    found = {"python": platform.python_version()}
+    for package in ("descbench", "torch", "open_clip_torch", "transformers", "numpy", "pillow"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Each further run against the first, on the same images."""
+
+    base: str
+    differences: Mapping[str, PairedDifference]
+
+    def __str__(self) -> str:
+        lines = [f"against {self.base}:"]
+        for name, d in self.differences.items():
+            lines.append(
+                f"  {name}: {100 * d.value:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}], "
+                f"McNemar p = {d.p:.2g} ({d.gained} gained, {d.lost} lost of {d.n})"
+            )
+        return "\n".join(lines)
+
+
+def compare(results: Sequence[Evaluation]) -> Comparison:
+    """Paired differences in top-1 of each further run to the first, with intervals and McNemar's exact test.
+
+    Raises `InputError` where there are fewer than two runs, or they are not over the same images with the same labels.
+    """
+    if len(results) < 2:
+        raise InputError(f"a comparison needs at least two runs, given: {len(results)}")
+    base, *others = results
+    differences: dict[str, PairedDifference] = {}
+    order = {key: row for row, key in enumerate(_keys(base))}
+    for other in others:
+        if Counter(other.ids) != Counter(base.ids):
+            raise InputError(
+                f"{other.method} was run over {len(other.ids)} images and {base.method} over {len(base.ids)}, and not "
+                "the same; a paired comparison needs the same images"
+            )
+        keys = _keys(other)
+        if not order.keys() >= set(keys):
+            raise InputError(f"{other.method} and {base.method} were scored against different labels")
+        rows = np.array([order[key] for key in keys])
+        label = other.method if other.method not in differences else f"{other.method} ({len(differences) + 1})"
+        differences[label] = paired_difference(base.hits[rows], other.hits)
+    return Comparison(base.method, differences)
+
+
+def _keys(result: Evaluation) -> list[tuple[str, str, int]]:
+    """What names each row: image id, label and number, since one picture may lie in a data set more than once."""
+    vocabulary = result.predictions.vocabulary
+    seen: Counter[tuple[str, str]] = Counter()
+    keys = []
+    for id_, position in zip(result.ids, vocabulary.positions(result.labels).tolist(), strict=True):
+        row = (id_, vocabulary.names[position])
+        keys.append((*row, seen[row]))
+        seen[row] += 1
+    return keys

@@ -1,0 +1,131 @@
+"""A method: which texts stand for a class, and how their similarities are pooled. Pure: no model, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from descbench.descriptions import Descriptions
+from descbench.errors import InputError, listed
+from descbench.prompts import Question, Reply
+from descbench.texts import TextBank
+from descbench.vocabulary import Vocabulary
+
+Pool = Literal["mean_score", "mean_feature", "max_score", "mean_prob"]
+POOLS: tuple[Pool, ...] = ("mean_score", "mean_feature", "max_score", "mean_prob")
+
+Subject = tuple[int, ...]
+"""What a question is about: one class `(id,)`, or two `(id, id)`."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """The base of every method: a frozen dataclass of parameters, whose defaults are the paper's.
+
+    `asks_about` says what its questions are about. A subclass gives `texts`, and, when it asks, `question` and `parse`.
+    `repr(method)` is its spelling on the command line and its identity in caches: `spec.method(repr(m)) == m`.
+    """
+
+    spelled: ClassVar[str] = ""
+    asks_about: ClassVar[Literal["nothing", "class", "pair"]] = "nothing"
+
+    @property
+    def pool(self) -> Pool:
+        """How the similarities of a class's texts become its score."""
+        raise NotImplementedError
+
+    def texts(self, vocabulary: Vocabulary, descriptions: Descriptions) -> TextBank:
+        """What is encoded for each class of the vocabulary."""
+        raise NotImplementedError
+
+    def subjects(self, vocabulary: Vocabulary, sets: np.ndarray | None = None) -> list[Subject]:
+        """All that the method asks about when the classes of each row of `sets` (S, k), given as ids, compete with each
+        other; without `sets`, when all do. Two classes of one name are no pair: nothing can be asked about them."""
+        if self.asks_about == "nothing":
+            return []
+        rows = vocabulary.ids[None, :] if sets is None else sets
+        if self.asks_about == "class":
+            return [(id_,) for id_ in dict.fromkeys(rows.ravel().tolist())]
+        columns = np.triu_indices(rows.shape[1], k=1)
+        pairs = np.sort(np.stack([rows[:, columns[0]].ravel(), rows[:, columns[1]].ravel()], axis=1), axis=1)
+        # Which of the two is asked for first follows from their names, so that no order of classes matters.
+        named = (sorted(((vocabulary.name(a), a), (vocabulary.name(b), b))) for a, b in np.unique(pairs, axis=0))
+        return [(int(a), int(b)) for (name, a), (other, b) in named if name != other]
+
+    def questions(self, vocabulary: Vocabulary, subject: Subject, attempt: int = 0) -> list[Question]:
+        """What to ask about a subject; a further attempt asks for further samples."""
+        raise NotImplementedError
+
+    def parse(self, subject: Subject, replies: Sequence[Reply]) -> Descriptions:
+        """What the replies say about a subject; empty where they say nothing."""
+        raise NotImplementedError
+
+    def known(self, subject: Subject, descriptions: Descriptions) -> bool:
+        """Whether the descriptions have an entry for this subject already."""
+        if len(subject) == 1:
+            return subject[0] in descriptions.classes
+        return descriptions.pair(*subject) is not None
+
+    def __repr__(self) -> str:
+        given = []
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.default is MISSING:
+                given.append(repr(value))
+            elif value != f.default:
+                given.append(f"{f.name}={value!r}")
+        return self.spelled + (f"({', '.join(given)})" if given else "")
+
+
+class Wrapper(Method):
+    """A method that holds another one, asks what that asks, and changes one thing."""
+
+    method: Method
+
+    def __post_init__(self) -> None:
+        if not hasattr(self.method, "texts"):
+            raise InputError(
+                f"{self.spelled} changes one method, as in {self.spelled}(dclip); {self.method!r} is none. "
+                f"In a cascade it stands around a stage: cascade(dclip, {self.spelled}(differential))"
+            )
+
+    @property
+    def pool(self) -> Pool:
+        return self.method.pool
+
+    # A property, since what a wrapper asks about is what its method asks about.
+    @property
+    def asks_about(self) -> Literal["nothing", "class", "pair"]:  # type: ignore[override]
+        return self.method.asks_about
+
+    def questions(self, vocabulary: Vocabulary, subject: Subject, attempt: int = 0) -> list[Question]:
+        return self.method.questions(vocabulary, subject, attempt)
+
+    def parse(self, subject: Subject, replies: Sequence[Reply]) -> Descriptions:
+        return self.method.parse(subject, replies)
+
+
+def choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
+    """Check a parameter that is one of a few words; raises `InputError` that lists them."""
+    if value not in allowed:
+        raise InputError(f"{name}={value!r} is not possible; it is one of: {listed(map(repr, allowed))}")
+
+
+def text(name: str, value: Any) -> None:
+    """Check a parameter that is a text; raises `InputError` where it is none."""
+    if not isinstance(value, str):
+        raise InputError(f"{name}={value!r} is not possible; it is a text in quotes")
+
+
+def whole(name: str, value: Any, least: int) -> None:
+    """Check a parameter that is a whole number; raises `InputError` that says from where on."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InputError(f"{name}={value!r} is not possible; it is a whole number from {least} on")
+
+
+def with_texts(classes: Mapping[int, Sequence[str]], vocabulary: Vocabulary) -> list[Sequence[str]]:
+    """One list a class of the vocabulary, in its order; empty where `classes` has none."""
+    return [classes.get(id_, ()) for id_, _ in vocabulary]

@@ -1,0 +1,68 @@
+"""Differential descriptions: captions that tell a class from each of its rivals, asked for pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from descbench import prompts
+from descbench.descriptions import Descriptions
+from descbench.methods.base import Method, Pool, Subject, choice, text
+from descbench.methods.names import checked, fill
+from descbench.prompts import Question, Reply
+from descbench.texts import TextBank, plain
+from descbench.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, repr=False)
+class Differential(Method):
+    """A class is the mean feature of its distinct captions against all other classes of the vocabulary, that is, of the
+    candidates when it is a follow-up (FuDD: Esfandiarpoor & Bach 2024, section 3).
+
+    A pair without captions counts with `fallback` for both, as in the authors' code. `phrasing="authors"` also
+    capitalises texts as they do ("A photo of a abyssinian."), and removes duplicates before that; ours keeps case.
+    """
+
+    spelled: ClassVar[str] = "differential"
+    asks_about: ClassVar[Literal["nothing", "class", "pair"]] = "pair"
+
+    prompt: str = "differential"
+    fallback: str = "a photo of a {}."
+    phrasing: Literal["ours", "authors"] = "ours"
+
+    def __post_init__(self) -> None:
+        text("prompt", self.prompt)
+        choice("phrasing", self.phrasing, ("ours", "authors"))
+        checked(self.fallback)
+
+    @property
+    def pool(self) -> Pool:
+        return "mean_feature"
+
+    def questions(self, vocabulary: Vocabulary, subject: Subject, attempt: int = 0) -> list[Question]:
+        first, second = (plain(vocabulary.name(id_)) for id_ in subject)
+        domain = vocabulary.domain or "objects"
+        filled = prompts.fill(self.prompt, first=first, second=second, domain=domain)
+        return [Question(filled, attempt, self.prompt)]
+
+    def parse(self, subject: Subject, replies: Sequence[Reply]) -> Descriptions:
+        found = [pair for reply in replies for pair in prompts.parse_pairs(reply)]
+        if not found:
+            return Descriptions()
+        first, second = subject
+        return Descriptions(pairs={(first, second): ([a for a, _ in found], [b for _, b in found])})
+
+    def texts(self, vocabulary: Vocabulary, descriptions: Descriptions) -> TextBank:
+        lists = []
+        for id_, name in vocabulary:
+            bare = fill(self.fallback, name)
+            captions: set[str] = set()
+            for rival, _ in vocabulary:
+                if rival != id_:
+                    pair = descriptions.pair(id_, rival)
+                    captions.update(pair[0] if pair and pair[0] else [bare])
+            # Sorted: the order of a set must reach neither a text nor a sum.
+            chosen = sorted(captions)
+            lists.append([caption.capitalize() for caption in chosen] if self.phrasing == "authors" else chosen)
+        return TextBank.of(vocabulary, lists)

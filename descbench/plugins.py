@@ -1,0 +1,31 @@
+"""Finding an adapter by its name: in our own explicit table, else among the entry points of installed packages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from descbench.errors import SpecError, listed, nearest
+
+
+def available(kind: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Every adapter of one kind ("methods", "llms", "encoders", "datasets") by name; ours win over third parties'."""
+    others = {point.name: f"{point.module}:{point.attr}" for point in entry_points(group=f"descbench.{kind}")}
+    return others | dict(table)
+
+
+def resolve(kind: str, name: str, table: Mapping[str, Any]) -> Any:
+    """The class (or function) that is called `name`; one that is written as "module:attribute" is imported now.
+
+    Raises `SpecError` for a name that is neither in the table nor an entry point.
+    """
+    known = available(kind, table)
+    if name not in known:
+        raise SpecError(f"no {kind[:-1]} {name!r}{nearest(name, known) or '.'} There are: {listed(sorted(known), 40)}.")
+    found = known[name]
+    if isinstance(found, str):
+        module, _, attribute = found.partition(":")
+        found = getattr(import_module(module), attribute)
+    return found

@@ -1,0 +1,135 @@
+"""Questions for the language model, and what its replies say: filling a prompt, and pure parsers of replies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from descbench.errors import InputError, listed, nearest
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request, exactly as it is sent. `sample` tells several replies to one text apart; `prompt` names the file."""
+
+    text: str
+    sample: int = 0
+    prompt: str = ""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back, raw: parsing is pure and outside the cache, so a better parser needs no new call.
+
+    `finish_reason` is "stop", or "length" for a reply that was cut off.
+    `usage` counts tokens: `prompt_tokens`, `completion_tokens`.
+    """
+
+    text: str
+    finish_reason: str = "stop"
+    model: str = ""
+    usage: Mapping[str, int] = field(default_factory=dict)
+
+
+def folder() -> Path:
+    """Where the prompt files lie: in the installed package, or at the top of a checkout."""
+    installed = Path(str(files("descbench"))) / "_prompts"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "prompts"
+
+
+def names() -> list[str]:
+    """The prompts that are shipped, by name."""
+    return sorted(path.stem for path in folder().glob("*.txt"))
+
+
+@cache
+def load(name: str) -> Template:
+    """A prompt by the name of a shipped file, or by the path of the user's own (anything with a dot or a slash).
+
+    Raises `InputError` when there is no such prompt.
+    """
+    path = Path(name) if "/" in name or "." in name else folder() / f"{name}.txt"
+    if not path.is_file():
+        raise InputError(
+            f"no prompt {name!r}{nearest(name, names()) or '.'} There are: {listed(names())}. "
+            "Give one of these names, or the path of a text file of your own."
+        )
+    try:
+        return Template(path.read_text(encoding="utf-8-sig").rstrip("\n"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"prompt {name!r} is not UTF-8 text ({error.reason} at byte {error.start})") from None
+
+
+def fill(prompt: str, /, **slots: str) -> str:
+    """The text of a prompt with its $slots filled; a slot that the caller does not know is an error.
+
+    Raises `InputError` for an unknown slot or a stray dollar sign.
+    """
+    template = load(prompt)
+    try:
+        return template.substitute(slots)
+    except KeyError as error:
+        raise InputError(
+            f"prompt {prompt!r} has a slot ${error.args[0]} that its method does not fill. "
+            f"Slots here: {listed('$' + slot for slot in slots)}; write $$ for a dollar sign."
+        ) from None
+    except ValueError as error:
+        raise InputError(f"prompt {prompt!r} cannot be filled: {error}. Write $$ for a dollar sign.") from None
+
+
+# Neither "**Bold:**" nor "3.5 inches" begins with a bullet.
+_BULLET = re.compile(r"^\s*(?:[-•–—]|\*(?!\*)|\d{1,2}[.)](?!\d))\s*(.*)$")
+_QUESTION = re.compile(r"^\s*(?:Q\d*|Question)\s*:", re.IGNORECASE)
+_CAPTIONS = re.compile(r"^(?P<attribute>[^:|]{1,80}):\s*(?P<first>[^|]+)\|(?P<second>[^|]+)$")
+
+
+def _clean(text: str) -> str:
+    """One line as a text: without bold marks, quotes around it, and closing commas or semicolons."""
+    text = text.replace("**", "").strip().rstrip(",;").strip()
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
+        text = text[1:-1].strip()
+    return text if text.strip("-*•–—_=.:") else ""  # a ruler is no text
+
+
+def _lines(reply: Reply) -> list[str]:
+    """The bulleted lines of a reply, up to a question that follows them (some models go on with the next class).
+
+    The last one is left out where the reply was cut off in it.
+    """
+    lines = reply.text.splitlines()
+    if reply.finish_reason == "length" and not reply.text.endswith("\n"):
+        lines = lines[:-1]
+    found: list[str] = []
+    for line in lines:
+        if match := _BULLET.match(line):
+            found.append(match.group(1))
+        elif found and (_QUESTION.match(line) or line.rstrip().endswith("?")):
+            break
+    return found
+
+
+def parse_bullets(reply: Reply) -> list[str]:
+    """The features in a bulleted reply, in order: what stands after a hyphen, `*`, `•` or number that starts a line.
+
+    Blank bullets are left out, and the last one where the reply was cut off. A reply without a bullet gives no feature.
+    """
+    return [text for text in map(_clean, _lines(reply)) if text]
+
+
+def parse_pairs(reply: Reply) -> list[tuple[str, str]]:
+    """The (caption of the first, caption of the second) of each line `- attribute: one caption | the other`, in order.
+
+    Lines of another form are left out: a caption without its partner cannot tell two classes apart.
+    """
+    found = []
+    for line in _lines(reply):
+        if match := _CAPTIONS.match(line):
+            first, second = _clean(match["first"]), _clean(match["second"])
+            if first and second:
+                found.append((first, second))
+    return found

@@ -1,0 +1,246 @@
+"""From features to the best classes, in blocks on any torch device, in float32: no (N, C) matrix is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from descbench.errors import InputError
+from descbench.texts import TextBank
+
+if TYPE_CHECKING:
+    import torch
+
+    from descbench.methods.base import Pool
+
+BLOCK = 1 << 24
+"""How many floats a block of scores (or of gathered features) may have: 64 MB."""
+
+
+def pick_device(device: str) -> str:
+    """ "auto" is a CUDA or Apple GPU where torch sees one, else the CPU; anything else must be one that torch sees."""
+    import torch
+
+    if device != "auto":
+        try:
+            usable = torch.device(device).type != "cuda" or torch.cuda.is_available()
+        except RuntimeError:
+            usable = False
+        if not usable:
+            raise InputError(
+                f"device {device!r} cannot be used here; give auto, cpu, or what torch has: cuda, cuda:0, mps"
+            )
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def unit_rows(features: Any, device: str, what: str) -> torch.Tensor:
+    """Features, numpy or torch, as float32 unit rows on a device, (N, D).
+
+    Raises `InputError` that names the first row that is not finite or has no length.
+    """
+    import torch
+
+    try:
+        rows = torch.as_tensor(features).to(device=device, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{what} must be an (N, D) array of numbers, given {type(features).__name__}: {error}"
+        ) from None
+    if rows.ndim != 2:
+        raise InputError(f"{what} must be an (N, D) array, given shape {tuple(rows.shape)}")
+    lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    bad = ~(torch.isfinite(lengths) & (lengths > 0)).flatten()
+    if bad.any():
+        row = int(bad.nonzero()[0])
+        kind = "zero" if lengths[row] == 0 else "not finite (NaN or infinite)"
+        raise InputError(
+            f"{what}: row {row} is {kind}, as {int(bad.sum())} of {len(rows)} rows are. Encode these again."
+        )
+    unit: torch.Tensor = rows / lengths
+    return unit
+
+
+def prototypes(features: torch.Tensor, index: torch.Tensor, bank: TextBank, pool: Pool) -> torch.Tensor:
+    """One vector a class, (C, D): the mean of its text features, renormalised for the pool `mean_feature`.
+
+    `features` (U, D) are those of the distinct texts, `index` (T,) says which of them each text of the bank has.
+    """
+    return _means(features, index, bank.offsets[:-1], bank.weights, renormalise=pool == "mean_feature")
+
+
+def _means(
+    features: torch.Tensor, index: torch.Tensor, starts: np.ndarray, weights: np.ndarray | None, renormalise: bool
+) -> torch.Tensor:
+    """The (weighted) means of consecutive runs of `features[index]`, run i from `starts[i]` on: (len(starts), D)."""
+    import torch
+    from torch.nn.functional import embedding_bag
+
+    begin = torch.as_tensor(starts, device=features.device)
+    if weights is None:
+        out = embedding_bag(index, features, begin, mode="mean")  # sums the rows in place, without a (T, D) copy
+    else:
+        counts = np.diff(np.append(starts, len(weights)))
+        shares = (weights / np.repeat(np.add.reduceat(weights, starts), counts)).astype(np.float32)
+        shares_there = torch.as_tensor(shares, device=features.device)
+        out = embedding_bag(index, features, begin, mode="sum", per_sample_weights=shares_there)
+    if renormalise:
+        # A class whose texts cancel out has no direction; it scores 0 with every image.
+        out = out / torch.linalg.vector_norm(out, dim=1, keepdim=True).clamp_min(1e-12)
+    return out
+
+
+def class_scores(
+    features: torch.Tensor, index: torch.Tensor, bank: TextBank, pool: Pool, logit_scale: float
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A function from images (n, D) to scores (n, C). A mean-pooled method costs it one matrix product."""
+    import torch
+
+    if pool in ("mean_score", "mean_feature"):
+        classes = prototypes(features, index, bank, pool).T.contiguous()  # (D, C)
+        first = _twins(index.cpu().numpy(), bank)
+        if first is None:
+            return lambda images: images @ classes
+        columns = torch.as_tensor(first, device=features.device)
+        return lambda images: (images @ classes)[:, columns]
+    # One column a distinct text: in a product, two equal columns may differ in the last bit.
+    distinct, column = torch.unique(index, return_inverse=True)
+    texts = features[distinct].T.contiguous()  # (D, distinct texts)
+    C = len(bank.offsets) - 1
+    counts = torch.as_tensor(np.diff(bank.offsets), device=features.device)
+    segment = torch.repeat_interleave(torch.arange(C, device=features.device), counts)
+
+    def pooled(images: torch.Tensor) -> torch.Tensor:
+        similar = (images @ texts)[:, column]  # (n, T)
+        spread = segment.expand(len(images), -1)
+        out = torch.zeros(len(images), C, device=images.device)
+        if pool == "max_score":
+            return out.scatter_reduce_(1, spread, similar, "amax", include_self=False)
+        probabilities = torch.softmax(similar * logit_scale, dim=1)
+        return out.scatter_add_(1, spread, probabilities) / counts
+
+    return pooled
+
+
+def _twins(index: np.ndarray, bank: TextBank) -> np.ndarray | None:
+    """For each class the first one with the same texts, (C,); None where no two classes have the same.
+
+    They tie by definition, but in a product their scores may differ in the last bit, and then rounding would decide.
+    """
+    if len(np.unique(index)) == len(index):
+        return None
+    seen: dict[tuple[bytes, bytes], int] = {}
+    first = np.arange(len(bank.offsets) - 1)
+    for c, (start, stop) in enumerate(pairwise(bank.offsets.tolist())):
+        rows = index[start:stop]
+        order = np.argsort(rows, kind="stable")
+        weights = b"" if bank.weights is None else bank.weights[start:stop][order].tobytes()
+        first[c] = seen.setdefault((rows[order].tobytes(), weights), c)
+    return None if len(seen) == len(first) else first
+
+
+def best(
+    images: torch.Tensor, scores_of: Callable[[torch.Tensor], torch.Tensor], width: int, classes: int, top_k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The positions and scores of the best classes of each image, (N, K) both, best first, ties by position.
+
+    `width` is how many floats a row needs while it is scored; it sets the size of a block.
+    """
+    import torch
+
+    top_k = min(top_k, classes)
+    positions = np.empty((len(images), top_k), dtype=np.int64)
+    scores = np.empty((len(images), top_k), dtype=np.float32)
+    step = max(1, BLOCK // max(width, 1))
+    for start in range(0, len(images), step):
+        block = scores_of(images[start : start + step])  # (n, C)
+        values, found = _ranked(block, top_k)
+        positions[start : start + step] = found.cpu().numpy()
+        scores[start : start + step] = values.cpu().numpy()
+    if not len(images):
+        return positions, scores
+    if not torch.isfinite(torch.as_tensor(scores)).all():
+        raise InputError("the scores are not finite; a feature is too large to be squared in float32")
+    return positions, scores
+
+
+def _ranked(block: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values and positions of the top_k largest of each row; equal values by position, as `topk` does not promise."""
+    import torch
+
+    C = block.shape[1]
+    take = min(top_k + 1, C)
+    values, found = block.topk(take, dim=1)
+    # Equal values among those taken: sort by position, then stably by value.
+    found, order = found.sort(dim=1)
+    values, again = values.gather(1, order).sort(dim=1, descending=True, stable=True)
+    found = found.gather(1, again)
+    if take > top_k:
+        # A tie across the edge: `topk` may have left out the one that comes first.
+        tied = (values[:, top_k - 1] == values[:, top_k]).nonzero().flatten()
+        if len(tied):
+            values[tied], found[tied] = (
+                part[:, :take] for part in torch.sort(block[tied], dim=1, descending=True, stable=True)
+            )
+    return values[:, :top_k], found[:, :top_k]
+
+
+def within(
+    images: torch.Tensor,
+    set_of: np.ndarray,
+    features: torch.Tensor,
+    banks: Sequence[TextBank],
+    indices: Sequence[np.ndarray],
+    pool: Pool,
+    logit_scale: float,
+) -> torch.Tensor:
+    """The scores of each image for the k classes of its own candidate set, (N, k).
+
+    Image i has the set `set_of[i]`; set s has k classes with texts `banks[s]`, whose features are
+    `features[indices[s]]`. Mean pools: all prototypes of a block of sets at once, then one product an image.
+    """
+    import torch
+
+    k = len(banks[0].offsets) - 1
+    out = torch.empty(len(images), k, device=images.device)
+    order = torch.as_tensor(np.argsort(set_of, kind="stable"), device=images.device)
+    bounds = np.searchsorted(np.sort(set_of), np.arange(len(banks) + 1))
+    for first, last in _runs(len(banks), k * images.shape[1]):
+        rows = order[bounds[first] : bounds[last]]
+        if pool in ("mean_score", "mean_feature"):
+            index = torch.as_tensor(np.concatenate(indices[first:last]), device=images.device)
+            counts = np.concatenate([np.diff(bank.offsets) for bank in banks[first:last]])
+            starts = np.cumsum(counts) - counts
+            means = _means(features, index, starts, None, renormalise=pool == "mean_feature")
+            means = means.view(last - first, k, -1)  # (S, k, D)
+            local = torch.as_tensor(set_of, device=images.device)[rows] - first
+            step = max(1, BLOCK // (k * images.shape[1]))
+            for start in range(0, len(rows), step):
+                part = slice(start, start + step)
+                out[rows[part]] = torch.einsum("nd,nkd->nk", images[rows[part]], means[local[part]])
+            for s in range(first, last):
+                if (same := _twins(indices[s], banks[s])) is not None:
+                    mine = order[bounds[s] : bounds[s + 1]]
+                    out[mine] = out[mine][:, torch.as_tensor(same, device=images.device)]
+            continue
+        for s in range(first, last):
+            mine = order[bounds[s] : bounds[s + 1]]
+            index = torch.as_tensor(indices[s], device=images.device)
+            scores_of = class_scores(features, index, banks[s], pool, logit_scale)
+            step = max(1, BLOCK // max(len(index), 1))
+            for start in range(0, len(mine), step):
+                part = slice(start, start + step)
+                out[mine[part]] = scores_of(images[mine[part]])
+    return out
+
+
+def _runs(sets: int, size: int) -> Iterator[tuple[int, int]]:
+    """Cut the sets into runs [first, last) whose prototypes, `size` floats a set, fit into a block."""
+    step = max(1, BLOCK // size)
+    for first in range(0, sets, step):
+        yield first, min(first + step, sets)

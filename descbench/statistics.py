@@ -1,0 +1,98 @@
+"""Intervals and paired tests on arrays of hits: what a difference between two runs is worth."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from descbench.errors import InputError
+
+DRAWS = 10_000
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A value between 0 and 1 with its 95 % interval, over n images."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """How much better b is than a on the same n images: `value` with its 95 % interval, and McNemar's exact p.
+
+    `gained` images are right in b only, `lost` in a only.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    gained: int
+    lost: int
+    n: int
+
+
+def wilson(hits: int, n: int, level: float = 0.95) -> Metric:
+    """A share with Wilson's score interval (Wilson 1927). Raises `InputError` for n = 0."""
+    if n == 0:
+        raise InputError("no image to count: an accuracy needs at least one labelled image")
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share = hits / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    # The ends are exact where no image, or every image, is a hit; rounding must not move them past the value.
+    return Metric(share, 0.0 if hits == 0 else middle - half, 1.0 if hits == n else middle + half, n)
+
+
+def mean_per_class(hits: np.ndarray, labels: np.ndarray, seed: int = 0, draws: int = DRAWS) -> Metric:
+    """The mean of the accuracies of the classes that occur, with a percentile bootstrap interval within classes.
+
+    `hits` (N,) bool, `labels` (N,) class ids.
+    """
+    if not len(hits):
+        raise InputError("no image to count: an accuracy needs at least one labelled image")
+    _, index = np.unique(labels, return_inverse=True)
+    n = np.bincount(index)  # (C,)
+    shares = np.bincount(index, weights=hits) / n
+    generator = np.random.default_rng(seed)
+    # Drawing the images of a class with replacement is drawing a binomial count; in blocks, C may be large.
+    drawn = np.zeros(draws)
+    for start in range(0, len(n), 1000):
+        part = slice(start, start + 1000)
+        drawn += (generator.binomial(n[part], shares[part], size=(draws, len(n[part]))) / n[part]).sum(axis=1)
+    low, high = np.quantile(drawn / len(n), [0.025, 0.975])
+    return Metric(float(shares.mean()), float(low), float(high), len(hits))
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """McNemar's exact two-sided p for paired answers, of which `gained` and `lost` differ (McNemar 1947)."""
+    n, k = gained + lost, min(gained, lost)
+    if n == 0:
+        return 1.0
+    # The binomial tail in logarithms: 2 ** -n underflows from a thousand differing answers on.
+    terms = [math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) - n * math.log(2) for i in range(k + 1)]
+    top = max(terms)
+    tail = math.exp(top) * math.fsum(math.exp(term - top) for term in terms)
+    return min(1.0, 2 * tail)
+
+
+def paired_difference(a: np.ndarray, b: np.ndarray, seed: int = 0, draws: int = DRAWS) -> PairedDifference:
+    """The accuracy of b minus that of a, from the hits (N,) of both on the same images, with a percentile bootstrap
+    interval over images. Raises `InputError` where they are not the same number of images."""
+    if len(a) != len(b) or not len(a):
+        raise InputError(f"a paired difference needs the same images on both sides, given: {len(a)} and {len(b)}")
+    n, gained, lost = len(a), int((b & ~a).sum()), int((a & ~b).sum())
+    # Drawing n images with replacement and counting both kinds is one multinomial draw.
+    counts = np.random.default_rng(seed).multinomial(n, [gained / n, lost / n, 1 - (gained + lost) / n], size=draws)
+    low, high = np.quantile((counts[:, 0] - counts[:, 1]) / n, [0.025, 0.975])
+    return PairedDifference((gained - lost) / n, float(low), float(high), mcnemar(gained, lost), gained, lost, n)

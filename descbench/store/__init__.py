@@ -1,0 +1,6 @@
+"""The two caches: replies of language models, and features of encoders; and the wrappers that use them."""
+
+from descbench.store.features import CachedEncoder
+from descbench.store.replies import CachedLLM, ReplyStore
+
+__all__ = ["CachedEncoder", "CachedLLM", "ReplyStore"]

@@ -1,0 +1,43 @@
+"""The texts of all classes, flat: the one place where a class without a text falls back to its bare name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from descbench.vocabulary import Vocabulary
+
+
+def plain(name: str) -> str:
+    """A class name as the text encoder is shown it: "_" read as a blank, the case kept."""
+    return name.replace("_", " ")
+
+
+@dataclass(frozen=True)
+class TextBank:
+    """T texts of C classes: class i owns `texts[offsets[i]:offsets[i+1]]`, at least one.
+
+    `undescribed` marks the classes that had none and got their name. `weights` (T,) are for a weighted mean.
+    """
+
+    texts: tuple[str, ...]
+    offsets: np.ndarray  # (C+1,) int64
+    undescribed: np.ndarray  # (C,) bool
+    weights: np.ndarray | None = None  # (T,) float32
+
+    @classmethod
+    def of(cls, vocabulary: Vocabulary, lists: Sequence[Sequence[str]]) -> TextBank:
+        """A bank from one list of texts a class, in the vocabulary's order."""
+        undescribed = np.array([not texts for texts in lists], dtype=bool)
+        filled = [texts or [plain(name)] for texts, name in zip(lists, vocabulary.names, strict=True)]
+        offsets = np.cumsum([0, *map(len, filled)], dtype=np.int64)
+        return cls(tuple(text for texts in filled for text in texts), offsets, undescribed)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def texts_of(self, position: int) -> tuple[str, ...]:
+        """The texts of the class at this position."""
+        return self.texts[self.offsets[position] : self.offsets[position + 1]]

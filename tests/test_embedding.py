@@ -1,0 +1,211 @@
+"""From a data set to features: in order, each picture once, and what cannot be read is counted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from descbench.datasets import DATASETS, Sample
+from descbench.embedding import embed
+from descbench.errors import InputError
+from descbench.progress import shown
+from descbench.store import CachedEncoder
+
+
+class Mean:
+    """The mean colour as a unit row."""
+
+    name = "mean"
+    fingerprint = "mean/1"
+    logit_scale = 1.0
+
+    def __init__(self, fails_after: int = 10**9) -> None:
+        self.batches: list[int] = []
+        self.fails_after = fails_after
+
+    def __repr__(self) -> str:
+        return "mean"
+
+    def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        if len(self.batches) >= self.fails_after:
+            raise RuntimeError("killed")
+        self.batches.append(len(images))
+        return torch.stack([torch.from_numpy(row_of(image)) for image in images])
+
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        raise NotImplementedError
+
+
+def row_of(image: Image.Image) -> np.ndarray:
+    mean = np.asarray(image, dtype=np.float32).mean(axis=(0, 1)) + 1
+    return mean / np.linalg.norm(mean)
+
+
+def colour(index: int) -> tuple[int, int, int]:
+    return (index * 7 % 256, index * 31 % 256, 255 - index)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for index in range(50):
+        path = tmp_path / "photos" / ("hen", "rooster")[index // 25] / f"{index:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), colour(index)).save(path)
+    return tmp_path / "photos"
+
+
+def folder(path: Path):
+    return DATASETS["folder"].from_spec(str(path))
+
+
+EXPECTED = np.stack([row_of(Image.new("RGB", (8, 8), colour(i))) for i in range(50)])
+
+
+def test_rows_come_in_the_order_of_the_data_set_with_their_labels(photos: Path) -> None:
+    encoder = Mean()
+    found = embed(folder(photos), encoder, batch_size=8)
+    assert np.allclose(found.features, EXPECTED, atol=1e-6)
+    assert found.features.dtype == np.float32
+    assert found.labels.tolist() == [0] * 25 + [1] * 25
+    assert [Path(source).name for source in found.sources] == [f"{i:02d}.png" for i in range(50)]
+    assert found.ids == tuple(sample.id for sample in folder(photos).samples())
+    assert encoder.batches == [8] * 6 + [2]
+    assert (len(found), found.failures) == (50, ())
+
+
+def test_a_picture_that_cannot_be_read_is_listed_and_has_no_row(photos: Path) -> None:
+    (photos / "hen" / "03.png").write_bytes(b"")
+    (photos / "rooster" / "30.png").write_text("text")
+    found = embed(folder(photos), Mean(), batch_size=8)
+    good = [i for i in range(50) if i not in (3, 30)]
+    assert np.allclose(found.features, EXPECTED[good], atol=1e-6)
+    assert found.labels.tolist() == [int(i >= 25) for i in good]
+    assert [Path(source).name for source, _ in found.failures] == ["03.png", "30.png"]
+    assert "the file is empty" in found.failures[0][1]
+
+
+def test_no_readable_picture_at_all_is_an_error(photos: Path) -> None:
+    for path in photos.glob("*/*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"none of its 50 images can be read\. cannot read image .* empty"):
+        embed(folder(photos), Mean())
+
+
+def test_equal_pictures_are_encoded_once_and_keep_their_own_labels(photos: Path) -> None:
+    (photos / "rooster" / "99.png").write_bytes((photos / "hen" / "00.png").read_bytes())
+    encoder = Mean()
+    found = embed(folder(photos), encoder)
+    assert sum(encoder.batches) == 50
+    assert len(found) == 51
+    assert np.array_equal(found.features[0], found.features[50])
+    assert (found.labels[0], found.labels[50]) == (0, 1)
+
+
+def test_a_second_run_encodes_nothing_and_a_new_picture_alone(photos: Path, tmp_path: Path) -> None:
+    first = embed(folder(photos), CachedEncoder(Mean(), tmp_path / "cache"))
+    again = Mean()
+    second = embed(folder(photos), CachedEncoder(again, tmp_path / "cache"))
+    assert again.batches == []
+    assert np.array_equal(first.features, second.features)
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(photos / "hen" / "24x.png")
+    third = embed(folder(photos), CachedEncoder(again, tmp_path / "cache"))
+    assert again.batches == [1]
+    assert np.allclose(third.features[25], row_of(Image.new("RGB", (8, 8), (1, 2, 3))), atol=1e-6)
+
+
+def test_what_was_encoded_before_a_failure_is_kept(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="killed"):
+        embed(folder(photos), CachedEncoder(Mean(fails_after=5), tmp_path / "cache"), batch_size=8)
+    again = Mean()
+    found = embed(folder(photos), CachedEncoder(again, tmp_path / "cache"), batch_size=8)
+    assert sum(again.batches) == 10
+    assert np.allclose(found.features, EXPECTED, atol=1e-6)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda rows: rows[:-1], r"encoder mean: .* shape \(7, 3\).*\(8, D\)"),
+        (lambda rows: rows[0], r"encoder mean: .* shape \(3,\)"),
+        (lambda rows: rows.index_fill(0, torch.tensor([2]), torch.nan), r"encoder mean: row 2 .*02\.png'\) holds NaN"),
+    ],
+)
+def test_an_encoder_that_gives_no_features_is_named_with_the_picture(photos: Path, spoil, message: str) -> None:
+    class Broken(Mean):
+        def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
+            return spoil(super().encode_images(images))
+
+    with pytest.raises(InputError, match=message):
+        embed(folder(photos), Broken(), batch_size=8)
+
+
+def test_ready_features_pass_through(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", features=EXPECTED, labels=np.arange(50) % 2, names=np.array(["a", "b"]))
+    data = DATASETS["features"].from_spec(str(tmp_path / "x.npz"))
+    encoder = Mean()
+    found = embed(data, encoder)
+    assert encoder.batches == []
+    assert np.allclose(found.features, EXPECTED, atol=1e-6)
+    assert (found.ids, found.sources, found.labels.tolist()) == (data.ids, data.ids, [0, 1] * 25)
+
+
+def test_progress_ends_at_the_total(photos: Path) -> None:
+    heard: list[tuple[str, int, int]] = []
+    with shown(lambda *event: heard.append(event)):
+        embed(folder(photos), Mean(), batch_size=20)
+    assert heard == [("encoding images", 20, 50), ("encoding images", 40, 50), ("encoding images", 50, 50)]
+
+
+def test_pictures_are_decoded_ahead_but_never_all_at_once() -> None:
+    class Counting:
+        name = fingerprint = "counting"
+        names: tuple[str, ...] = ()
+        opened = 0
+        most_ahead = 0
+        encoded = 0
+
+        def __len__(self) -> int:
+            return 200
+
+        def load(self) -> Image.Image:
+            self.opened += 1
+            self.most_ahead = max(self.most_ahead, self.opened - self.encoded)
+            return Image.new("RGB", (2, 2))
+
+        def samples(self) -> Iterator[Sample]:
+            return (Sample(str(i), self.load) for i in range(200))
+
+    data = Counting()
+
+    class Counted(Mean):
+        def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
+            rows = super().encode_images(images)
+            data.encoded += len(images)
+            return rows
+
+    assert (embed(data, Counted(), batch_size=10).labels == -1).all()
+    assert data.most_ahead <= 30
+
+
+def test_the_aviary_is_the_same_for_every_n_and_renders_what_it_names() -> None:
+    pytest.importorskip("descbench.demo.renderer")
+    make = DATASETS["demo"].from_spec
+    short, long = list(make("n=45").samples()), list(make("").samples())
+    assert (len(long), len({s.id for s in long}), repr(make("")), repr(make("n=45"))) == (600, 600, "demo", "demo:n=45")
+    assert [s.id for s in short] == [s.id for s in long[:45]]
+    assert np.bincount([s.label for s in long]).tolist() == [15] * 40
+    assert not {s.id for s in long} & {s.id for s in make("seed=1").samples()}
+    assert make("").names[long[41].label] in long[41].source
+    assert np.array_equal(np.asarray(long[0].load()), np.asarray(short[0].load()))
+    assert long[0].load().size == (128, 128)
+    with pytest.raises(InputError, match="no option 'm=3'"):
+        make("m=3")
+    with pytest.raises(InputError, match="n from 1 to"):
+        make("n=0")
