@@ -1,0 +1,142 @@
+"""What the commands share: their common options, the caches, the classes, and progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from descbench import progress
+from descbench.errors import InputError
+
+if TYPE_CHECKING:
+    from descbench.descriptions import Descriptions
+    from descbench.vocabulary import Vocabulary
+
+DEFAULT_ENCODER = "open_clip:ViT-B-32/laion2b_s34b_b79k"
+
+CacheDir = Annotated[
+    Path | None,
+    typer.Option("--cache-dir", help="Where replies and features are kept. Default: $DESCBENCH_CACHE, else ./cache."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
+Domain = Annotated[str, typer.Option("--domain", help='What the classes all are, as "birds"; shown to the model.')]
+Llm = Annotated[str | None, typer.Option("--llm", help="A language model: see `descbench ls llms`.")]
+Encoder = Annotated[str | None, typer.Option("--encoder", "-e", help="A CLIP-like model: see `descbench ls encoders`.")]
+DescriptionFile = Annotated[
+    Path | None,
+    typer.Option("--descriptions", "-d", help="Descriptions: a file of descbench's, or one that was published."),
+]
+Classes = Annotated[
+    str | None,
+    typer.Option("--classes", "-c", help="The classes: a txt, csv or json file, a folder, or names with commas."),
+]
+
+
+def cache_dir(given: Path | None) -> Path:
+    """The option, else the environment, else ./cache."""
+    return given or Path(os.environ.get("DESCBENCH_CACHE") or "cache")
+
+
+def open_llm(spec: str, cache: Path, **options: Any) -> Any:
+    """A language model that asks nothing twice."""
+    from descbench.spec import llm
+    from descbench.store import CachedLLM, ReplyStore
+
+    return CachedLLM(llm(spec, **options), ReplyStore(cache / "replies.sqlite"))
+
+
+def open_encoder(spec: str, cache: Path, **options: Any) -> Any:
+    """An encoder that encodes nothing twice; ready features are not copied into the cache."""
+    from descbench.encoders import FeaturesEncoder
+    from descbench.spec import encoder
+    from descbench.store import CachedEncoder
+
+    found = encoder(spec, **options)
+    return found if isinstance(found, FeaturesEncoder) else CachedEncoder(found, cache / "features")
+
+
+def find_classes(given: str, domain: str) -> Vocabulary:
+    """Classes from a file, a folder, a data set's spelling, or names with commas."""
+    from descbench.vocabulary import Vocabulary
+
+    if Path(given).exists():
+        return Vocabulary.load(given, domain)
+    name = given.partition(":")[0]
+    from descbench.datasets import DATASETS
+
+    if name in DATASETS:
+        from descbench.spec import dataset
+
+        data = dataset(given)
+        return Vocabulary(list(data.names), domain or getattr(data, "domain", ""))
+    if "," in given:
+        return Vocabulary([part.strip() for part in given.split(",") if part.strip()], domain)
+    raise InputError(
+        f"no file {given!r}; give a file with a class name a line, or names with commas: hen,rooster,turkey"
+    )
+
+
+def choose_classes(
+    classes: str | None, descriptions: Descriptions | None, labels: Path | None, data: Any, domain: str
+) -> Vocabulary:
+    """The classes that are given, else those described, else those of the labels file, else those of the data set."""
+    from descbench.vocabulary import Vocabulary, read_labels
+
+    if classes:
+        return find_classes(classes, domain)
+    if descriptions is not None and descriptions.names:
+        found = descriptions.vocabulary()
+        return Vocabulary(found.names, domain or found.domain or getattr(data, "domain", ""), found.ids)
+    if labels:
+        return Vocabulary(list(dict.fromkeys(read_labels(labels).values())), domain)
+    if data is None or not len(data.names):
+        raise InputError("which classes? Give --classes FILE, --classes hen,rooster,turkey, or --descriptions FILE")
+    return Vocabulary(list(data.names), domain or getattr(data, "domain", ""))
+
+
+def note(text: str) -> None:
+    """One line on stderr."""
+    typer.echo(text, err=True)
+
+
+def print_json(data: Any) -> None:
+    """JSON on stdout."""
+    typer.echo(json.dumps(data, indent=1, ensure_ascii=False))
+
+
+@contextmanager
+def progress_shown(after: float = 1.0) -> Iterator[None]:
+    """A bar on stderr for each task that takes longer than a moment; nothing where stderr is not a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        started: dict[str, float] = {}
+        tasks: dict[str, Any] = {}
+
+        def listen(task: str, done: int, total: int) -> None:
+            now = time.monotonic()
+            if now - started.setdefault(task, now) > after and task not in tasks and done < total:
+                tasks[task] = bars.add_task(task, total=total)
+            if task in tasks:
+                bars.update(tasks[task], completed=done, total=total)
+            if done >= total:
+                started.pop(task, None)
+                if task in tasks:
+                    bars.remove_task(tasks.pop(task))
+
+        with progress.shown(listen):
+            yield
