@@ -1,0 +1,134 @@
+"""The documentation runs, names all that there is, and links to what exists.
+
+The convention: in a README or in `docs/`, ```python blocks run from top to bottom in one namespace, and in ```sh blocks
+each line that begins with "$ " runs. ```console blocks are shown only, since they need a network or a user's own files.
+All of a document runs in one temporary folder, offline, with its own cache.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_layers import ROWS
+
+from descbench.methods import METHODS
+
+TOP = Path(__file__).parents[1]
+DEMO = TOP / "descbench" / "demo"
+DOCUMENTS = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
+PAGES = [path for path in sorted(TOP.rglob("*.md")) if not any(part.startswith(".") for part in path.parts)]
+BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    """The blocks of one language, each preceded by as many blank lines as make line numbers those of the document."""
+    text = document.read_text(encoding="utf-8")
+    return [
+        "\n" * text.count("\n", 0, found.start("body")) + found["body"]
+        for found in BLOCK.finditer(text)
+        if found["language"] == language
+    ]
+
+
+def name(path: Path) -> str:
+    return path.relative_to(TOP).as_posix()
+
+
+def documents_with(language: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("document", [d for d in DOCUMENTS if blocks(d, language)], ids=name)
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A temporary folder to work in, offline, with its own cache, and the installed command first in the path."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("DESCBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    return tmp_path
+
+
+def needs_demo_models(texts: list[str]) -> None:
+    missing = [folder for folder in ("clip", "lm") if not (DEMO / folder).is_dir()]
+    if missing and re.search(r"\bdemo\b", "".join(texts)):
+        pytest.skip("the models of the demo are not trained yet: make demo-models")
+
+
+@pytest.mark.filterwarnings("ignore::descbench.errors.DescbenchWarning")  # a language model may miss a class
+@documents_with("python")
+def test_python_blocks_run(document: Path, own_folder: Path) -> None:
+    texts = blocks(document, "python")
+    needs_demo_models(texts)
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    for text in texts:
+        exec(compile(text, str(document), "exec", dont_inherit=True), namespace)
+
+
+@documents_with("sh")
+def test_shell_blocks_run(document: Path, own_folder: Path) -> None:
+    texts = blocks(document, "sh")
+    needs_demo_models(texts)
+    commands = [line[2:] for text in texts for line in text.splitlines() if line.startswith("$ ")]
+    assert commands
+    for command in commands:
+        ran = subprocess.run(command, shell=True, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300)
+        assert ran.returncode == 0, f"{command}\n{ran.stderr}"
+
+
+def test_only_known_languages_mark_a_block() -> None:
+    marks = {(name(d), found["language"]) for d in DOCUMENTS for found in BLOCK.finditer(d.read_text(encoding="utf-8"))}
+    assert {language for _, language in marks} <= {"python", "sh", "console"}, marks
+
+
+def test_every_method_has_a_paragraph_and_stands_in_the_readme() -> None:
+    headings = re.findall(r"^## `(\w+)`$", (TOP / "docs" / "methods.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(headings) == sorted(METHODS)
+    readme = (TOP / "README.md").read_text(encoding="utf-8")
+    assert [method for method in METHODS if f"`{method}`" not in readme] == []
+
+
+def test_every_prompt_file_stands_in_its_table() -> None:
+    folder = TOP / "prompts"
+    table = (folder / "README.md").read_text(encoding="utf-8")
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    assert [file for file in files if file != "README.md" and f"| `{file}` |" not in table] == []
+    assert [file for file in re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE) if file not in files] == []
+
+
+def test_every_command_stands_in_the_readme() -> None:
+    from typer.main import get_command
+
+    from descbench.cli import app
+
+    commands = sorted(get_command(app).commands)  # type: ignore[attr-defined]
+    rows = re.findall(r"^\| `descbench (\w+)` \|", (TOP / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(rows) == commands
+
+
+def test_the_exit_codes_of_the_readme_are_those_of_the_errors() -> None:
+    from descbench import errors
+
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "exit_code")]
+    codes = {0, 130, *(kind.exit_code for kind in kinds)}
+    rows = re.findall(r"^\| (\d+) \|", (TOP / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(map(int, rows)) == sorted(codes)
+
+
+def test_the_layers_of_the_design_are_those_that_are_tested() -> None:
+    rows = re.findall(r"^\| \d+ \| ([\w, ]+) \|", (TOP / "DESIGN.md").read_text(encoding="utf-8"), re.MULTILINE)
+    there = {path.name.removesuffix(".py") for path in (TOP / "descbench").iterdir()}
+    tested = [{room for room in rooms.split() if room in there} for rooms in ROWS]
+    assert [set(row.split(", ")) for row in rows] == [row for row in tested if row]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_relative_links_exist(page: Path) -> None:
+    targets = [found["target"] for found in LINK.finditer(BLOCK.sub("", page.read_text(encoding="utf-8")))]
+    relative = [target.partition("#")[0] for target in targets if not re.match(r"[a-z]+:|#", target)]
+    assert [target for target in relative if not (page.parent / target).exists()] == []
