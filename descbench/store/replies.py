@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -249,11 +250,15 @@ def _whole(text: str) -> str:
 
 def _versions() -> dict[str, str]:
     """The versions of the libraries that are in use now and may have had a part in a reply."""
-    found = {"python": sys.version.split()[0]}
-    for library in ("descbench", "openai", "transformers", "torch"):
-        if library in sys.modules:
-            try:
-                found[library] = version(library)
-            except PackageNotFoundError:  # run from a checkout that is not installed
-                continue
-    return found
+    used = [library for library in ("descbench", "openai", "transformers", "torch") if library in sys.modules]
+    found = {library: _version(library) for library in used}
+    return {"python": sys.version.split()[0]} | {library: name for library, name in found.items() if name}
+
+
+@cache
+def _version(library: str) -> str:
+    """Read once: a search through the installed packages costs more than keeping a reply."""
+    try:
+        return version(library)
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return ""
