@@ -29,9 +29,10 @@ class TextBank:
 
     @classmethod
     def of(cls, vocabulary: Vocabulary, lists: Sequence[Sequence[str]]) -> TextBank:
-        """A bank from one list of texts a class, in the vocabulary's order."""
-        undescribed = np.array([not texts for texts in lists], dtype=bool)
-        filled = [texts or [plain(name)] for texts, name in zip(lists, vocabulary.names, strict=True)]
+        """A bank from one list of texts a class, in the vocabulary's order; blank texts are none."""
+        said = [[text for text in texts if text.strip()] for texts in lists]
+        undescribed = np.array([not texts for texts in said], dtype=bool)
+        filled = [texts or [plain(name)] for texts, name in zip(said, vocabulary.names, strict=True)]
         offsets = np.cumsum([0, *map(len, filled)], dtype=np.int64)
         return cls(tuple(text for texts in filled for text in texts), offsets, undescribed)
 

@@ -18,7 +18,7 @@ _ROW, _LEFT, _SCALE, _TOP = 30, 270, 4.2, 118  # pixels: a row, where bars begin
 
 def svg(rows: Mapping[str, Metric], images: Sequence[Image.Image], caption: str) -> str:
     """One self-contained SVG: `rows` are accuracies by method, top to bottom, `images` stand above them."""
-    width, height = _LEFT + int(100 * _SCALE) + 130, _TOP + _ROW * len(rows) + 46
+    width, height = _LEFT + int(100 * _SCALE) + 170, _TOP + _ROW * len(rows) + 46
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
         f'font-family="system-ui, sans-serif" font-size="14"><title>{escape(caption)}</title>',

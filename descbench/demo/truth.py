@@ -35,9 +35,9 @@ class Truth:
     def __str__(self) -> str:
         parts = [f"{self.wrong} of {self.stated} stated traits are wrong ({100 * self.error_rate:.1f} %)"]
         if self.unread:
-            parts.append(f"{self.unread} texts state none")
+            parts.append(f"{self.unread} {'text states' if self.unread == 1 else 'texts state'} none")
         if self.alike:
-            parts.append(f"{self.alike} pairs say the same of both")
+            parts.append(f"{self.alike} {'pair says' if self.alike == 1 else 'pairs say'} the same of both")
         return ", ".join(parts)
 
 

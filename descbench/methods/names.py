@@ -81,6 +81,8 @@ class Templates(Method):
     list: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.list, str):
+            raise InputError(f"templates takes a list, as in templates([{self.list!r}]); template takes one")
         object.__setattr__(self, "list", tuple(self.list))
         for template in self.list:
             checked(template)
