@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +73,7 @@ class Classifier:
         self._row: dict[str, int] = {}  # distinct text -> row of _features
         self._features: torch.Tensor | None = None  # (U, D)
         self._warned: set[str] = set()
+        self._made: tuple[Descriptions, int, Callable[[torch.Tensor], torch.Tensor]] | None = None
 
     @property
     def logit_scale(self) -> float:
@@ -94,22 +95,12 @@ class Classifier:
         if top_k < 1:
             raise InputError(f"top_k={top_k} is not possible; it is a whole number from 1 on")
         x = unit_rows(features, pick_device(self._device), "image features")
-        first, *later = stages_of(self.method)
         k = min(self.method.k, len(self.vocabulary)) if isinstance(self.method, Cascade) else 1
-        absent = self._describe(first)
-        if first.asks_about == "pair":
-            self._count_silent(first, first.subjects(self.vocabulary), absent)
-        bank = first.texts(self.vocabulary, self.descriptions)
-        self._count_undescribed(first, bank)
-        index = self._encoded(bank.texts)
+        width, scores_of = self._first_stage()
         self._check_dimension(x)
-        assert self._features is not None
-        width = len(bank) + len(self.vocabulary) if first.pool in ("max_score", "mean_prob") else len(self.vocabulary)
-        scale = self.logit_scale if first.pool == "mean_prob" else 1.0
-        scores_of = class_scores(self._features, index, bank, first.pool, scale)
         positions, scores = best(x, scores_of, width, len(self.vocabulary), max(top_k, k))
         predictions = Predictions(self.vocabulary, self.vocabulary.ids[positions], scores)
-        for stage in later:
+        for stage in stages_of(self.method)[1:]:
             predictions = self._follow_up(x, predictions, stage, k)
         return predictions.top(top_k)
 
@@ -158,6 +149,23 @@ class Classifier:
             tuple(reasons[answer]),
             tuple(reasons[rival]),
         )
+
+    def _first_stage(self) -> tuple[int, Callable[[torch.Tensor], torch.Tensor]]:
+        """The width of a row of scores and the function that makes them; made anew when descriptions have changed."""
+        if self._made is None or self._made[0] is not self.descriptions:
+            first = stages_of(self.method)[0]
+            absent = self._describe(first)
+            if first.asks_about == "pair":
+                self._count_silent(first, first.subjects(self.vocabulary), absent)
+            bank = first.texts(self.vocabulary, self.descriptions)
+            self._count_undescribed(first, bank)
+            index = self._encoded(bank.texts)
+            assert self._features is not None
+            whole = first.pool in ("max_score", "mean_prob")  # these need the similarity to every text
+            width = len(self.vocabulary) + (len(bank) if whole else 0)
+            scale = self.logit_scale if first.pool == "mean_prob" else 1.0
+            self._made = (self.descriptions, width, class_scores(self._features, index, bank, first.pool, scale))
+        return self._made[1:]
 
     def _embedded(self, images: Sequence[str | Path | Image.Image]) -> np.ndarray:
         if isinstance(images, str | Path) or not isinstance(images, Sequence):
