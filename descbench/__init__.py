@@ -6,7 +6,6 @@ The public names, lazily: importing descbench imports neither torch nor openai.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -74,7 +73,9 @@ __all__ = [  # noqa: PLE0604, RUF100
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return _version("descbench")
+        from importlib.metadata import version
+
+        return version("descbench")
     if name not in _WHERE:
         raise AttributeError(f"module 'descbench' has no attribute {name!r}")
     return getattr(import_module(f"descbench.{_WHERE[name]}"), name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
 from descbench.errors import SpecError, listed, nearest
@@ -12,6 +11,8 @@ from descbench.errors import SpecError, listed, nearest
 
 def available(kind: str, table: Mapping[str, Any]) -> dict[str, Any]:
     """Every adapter of one kind ("methods", "llms", "encoders", "datasets") by name; ours win over third parties'."""
+    from importlib.metadata import entry_points
+
     others = {point.name: f"{point.module}:{point.attr}" for point in entry_points(group=f"descbench.{kind}")}
     return others | dict(table)
 

@@ -6,7 +6,6 @@ import os
 import sys
 import traceback
 import warnings
-from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
@@ -34,7 +33,9 @@ app.command("demo")(demo.command)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"descbench {version('descbench')}")
+        import descbench
+
+        typer.echo(f"descbench {descbench.__version__}")
         raise typer.Exit
 
 
