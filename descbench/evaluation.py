@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ import numpy as np
 from descbench.classifier import Classifier
 from descbench.embedding import Embedded, embed
 from descbench.errors import InputError, MatchError, listed
+from descbench.plugins import version_of
 from descbench.predictions import Predictions
 from descbench.statistics import Metric, PairedDifference, mean_per_class, paired_difference, wilson
 from descbench.vocabulary import Vocabulary, read_labels
@@ -219,13 +219,9 @@ def label_ids(
 
 def versions() -> dict[str, str]:
     """What a result depends on: the versions of descbench, Python and the libraries that compute."""
-    found = {"python": platform.python_version()}
-    for package in ("descbench", "torch", "open_clip_torch", "transformers", "numpy", "pillow"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    packages = ("descbench", "torch", "open_clip_torch", "transformers", "numpy", "pillow")
+    found = {package: version_of(package) for package in packages}
+    return {"python": platform.python_version()} | {package: version for package, version in found.items() if version}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any, Protocol
 
 from descbench.descriptions import Descriptions
@@ -12,6 +11,7 @@ from descbench.errors import DescbenchError
 from descbench.methods import Cascade, Method
 from descbench.methods.base import Subject
 from descbench.methods.cascade import stages_of
+from descbench.plugins import version_of
 from descbench.prompts import Question, Reply
 from descbench.vocabulary import Vocabulary
 
@@ -90,6 +90,6 @@ def provenance(method: Method | Cascade, llm: Answers) -> dict[str, Any]:
         "method": repr(method),
         "llm": repr(llm),
         "llm_fingerprint": llm.fingerprint,
-        "descbench": version("descbench"),
+        "descbench": version_of("descbench"),
         "python": platform.python_version(),
     }

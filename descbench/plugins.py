@@ -1,8 +1,9 @@
-"""Finding an adapter by its name: in our own explicit table, else among the entry points of installed packages."""
+"""What is installed: an adapter by its name, ours or a package's entry point; the version of a package."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -15,6 +16,17 @@ def available(kind: str, table: Mapping[str, Any]) -> dict[str, Any]:
 
     others = {point.name: f"{point.module}:{point.attr}" for point in entry_points(group=f"descbench.{kind}")}
     return others | dict(table)
+
+
+@cache
+def version_of(package: str) -> str:
+    """The version of an installed package, "" where it is not; read once, since the search takes milliseconds."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def resolve(kind: str, name: str, table: Mapping[str, Any]) -> Any:

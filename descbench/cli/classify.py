@@ -24,6 +24,7 @@ from descbench.cli.common import (
     open_llm,
     print_json,
     progress_shown,
+    usual_method,
 )
 from descbench.errors import InputError, listed
 
@@ -50,12 +51,9 @@ def command(
     from descbench.classifier import Classifier
     from descbench.datasets.pictures import PicturesDataset
     from descbench.embedding import embed
-    from descbench.formats import read_descriptions
 
-    raw = read_descriptions(descriptions) if descriptions else None
-    vocabulary = choose_classes(classes, raw, None, None, domain)
-    known = raw.matched(vocabulary) if raw is not None else None
-    usual = "templates" if known is None else "dclip" if known.classes else "fudd"
+    vocabulary, known = choose_classes(classes, descriptions, domain)
+    usual = usual_method(known) if known is not None else "templates"
     language = open_llm(llm, cache_dir(cache)) if llm else None
     model = open_encoder(encoder or DEFAULT_ENCODER, cache_dir(cache), device=device)
     classifier = Classifier(vocabulary, spec.method(method or usual), model, language, known, device=device)

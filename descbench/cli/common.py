@@ -76,8 +76,7 @@ def find_classes(given: str, domain: str) -> Vocabulary:
     if name in DATASETS:
         from descbench.spec import dataset
 
-        data = dataset(given)
-        return Vocabulary(list(data.names), domain or getattr(data, "domain", ""))
+        return _of_dataset(dataset(given), domain)
     if "," in given:
         return Vocabulary([part.strip() for part in given.split(",") if part.strip()], domain)
     raise InputError(
@@ -86,21 +85,45 @@ def find_classes(given: str, domain: str) -> Vocabulary:
 
 
 def choose_classes(
-    classes: str | None, descriptions: Descriptions | None, labels: Path | None, data: Any, domain: str
+    classes: str | None, file: Path | None, domain: str, labels: Path | None = None, data: Any = None
+) -> tuple[Vocabulary, Descriptions | None]:
+    """The classes, and the descriptions of FILE under their ids.
+
+    The classes are those that are given, else those described, else those of the labels file, else those of the data.
+    """
+    from descbench.formats import read_descriptions
+
+    described = read_descriptions(file) if file else None
+    vocabulary = _vocabulary(classes, described, domain, labels, data)
+    return vocabulary, described and described.matched(vocabulary)
+
+
+def _vocabulary(
+    classes: str | None, described: Descriptions | None, domain: str, labels: Path | None, data: Any
 ) -> Vocabulary:
-    """The classes that are given, else those described, else those of the labels file, else those of the data set."""
     from descbench.vocabulary import Vocabulary, read_labels
 
     if classes:
         return find_classes(classes, domain)
-    if descriptions is not None and descriptions.names:
-        found = descriptions.vocabulary()
+    if described is not None and described.names:
+        found = described.vocabulary()
         return Vocabulary(found.names, domain or found.domain or getattr(data, "domain", ""), found.ids)
     if labels:
         return Vocabulary(list(dict.fromkeys(read_labels(labels).values())), domain)
     if data is None or not len(data.names):
         raise InputError("which classes? Give --classes FILE, --classes hen,rooster,turkey, or --descriptions FILE")
+    return _of_dataset(data, domain)
+
+
+def _of_dataset(data: Any, domain: str) -> Vocabulary:
+    from descbench.vocabulary import Vocabulary
+
     return Vocabulary(list(data.names), domain or getattr(data, "domain", ""))
+
+
+def usual_method(known: Descriptions) -> str:
+    """The method that a file of descriptions is for: of classes, or of pairs only."""
+    return "dclip" if known.classes else "fudd"
 
 
 def note(text: str) -> None:

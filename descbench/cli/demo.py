@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -62,8 +63,9 @@ def command(
     say()
     say("3. Three pictures, and why.")
     folder = place / "demo"
-    tour.save(folder)
-    for number, example in enumerate(tour.examples(), 1):
+    examples = tour.examples()
+    tour.save(folder, examples)
+    for number, example in enumerate(examples, 1):
         say(f"   {folder / f'bird-{number}.png'}")
         say(f"   shows {example.label}; dclip says {example.before}, the follow-up {example.after}, because of")
         for reason in example.explanation.reasons[:2]:
@@ -92,10 +94,7 @@ def _as_json(tour: Any, truth: Any, pairs: Any, change: Any, took: float) -> dic
     """The figures of the demo, for those who check them."""
     return {
         "images": len(tour.embedded.labels),
-        "methods": {
-            method: {"value": top1.value, "low": top1.low, "high": top1.high, "n": top1.n}
-            for method, top1 in ((m, r.metrics["top1"]) for m, r in tour.evaluations.items())
-        },
+        "methods": {method: asdict(result.metrics["top1"]) for method, result in tour.evaluations.items()},
         "follow_up": {
             "value": change.value,
             "low": change.low,

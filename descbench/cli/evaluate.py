@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,7 @@ from descbench.cli.common import (
     open_llm,
     print_json,
     progress_shown,
+    usual_method,
 )
 from descbench.errors import DescbenchError, InputError, listed
 
@@ -63,13 +65,10 @@ def command(
     from descbench.classifier import Classifier
     from descbench.embedding import embed
     from descbench.evaluation import evaluate, label_ids
-    from descbench.formats import read_descriptions
 
     source = spec.dataset(data)
-    raw = read_descriptions(descriptions) if descriptions else None
-    vocabulary = choose_classes(classes, raw, labels, source, domain)
-    known = raw.matched(vocabulary) if raw is not None else None
-    asked = method or ([] if known is None else ["dclip" if known.classes else "fudd"])
+    vocabulary, known = choose_classes(classes, descriptions, domain, labels, source)
+    asked = method or ([] if known is None else [usual_method(known)])
     specs = dict.fromkeys([*(BASELINES if baselines or not asked else ()), *asked])
     methods = {text: spec.method(text) for text in specs}
     chosen = encoder or ("demo" if data.partition(":")[0] == "demo" else DEFAULT_ENCODER)
@@ -158,9 +157,7 @@ def _as_json(result: Evaluation) -> dict[str, Any]:
         "llm": result.llm,
         "right": int(result.hits.sum()),
         "images": len(result.labels),
-        "metrics": {
-            name: {"value": m.value, "low": m.low, "high": m.high, "n": m.n} for name, m in result.metrics.items()
-        },
+        "metrics": {name: asdict(metric) for name, metric in result.metrics.items()},
         "counts": dict(result.counts),
         "failures": [list(failure) for failure in result.failures],
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -104,11 +104,11 @@ class Tour:
             found.append(Example(samples[row].load(), label, guess, answer, explanation))
         return found
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, examples: Sequence[Example]) -> None:
         """Write the descriptions and the pictures of the examples, to look at and to go on with."""
         folder.mkdir(parents=True, exist_ok=True)
         self.descriptions.save(folder / "birds.desc.json")
-        for number, example in enumerate(self.examples(), 1):
+        for number, example in enumerate(examples, 1):
             example.image.save(folder / f"bird-{number}.png")
 
     def _classifier(self, method: str, descriptions: Descriptions | None = None) -> Classifier:

@@ -13,12 +13,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from descbench.errors import DescbenchError, DescbenchWarning, InputError
+from descbench.plugins import version_of
 from descbench.progress import report
 from descbench.prompts import Question, Reply
 
@@ -251,14 +250,5 @@ def _whole(text: str) -> str:
 def _versions() -> dict[str, str]:
     """The versions of the libraries that are in use now and may have had a part in a reply."""
     used = [library for library in ("descbench", "openai", "transformers", "torch") if library in sys.modules]
-    found = {library: _version(library) for library in used}
-    return {"python": sys.version.split()[0]} | {library: name for library, name in found.items() if name}
-
-
-@cache
-def _version(library: str) -> str:
-    """Read once: a search through the installed packages costs more than keeping a reply."""
-    try:
-        return version(library)
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return ""
+    found = {library: version_of(library) for library in used}
+    return {"python": sys.version.split()[0]} | {library: version for library, version in found.items() if version}
