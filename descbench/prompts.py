@@ -9,31 +9,48 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from descbench.errors import InputError, listed, nearest
 
 
 @dataclass(frozen=True)
 class Question:
-    """One request, exactly as it is sent. `sample` tells several replies to one text apart; `prompt` names the file."""
+    """One request, exactly as it is sent. `sample` tells several replies to one text apart; `prompt` names the file.
+
+    `schema` asks for a reply in JSON of that form (a key of `descbench.parsing.SCHEMAS`) where the language model can.
+    """
 
     text: str
     sample: int = 0
     prompt: str = ""
+    schema: str = ""
 
 
 @dataclass(frozen=True)
 class Reply:
     """What came back, raw: parsing is pure and outside the cache, so a better parser needs no new call.
 
-    `finish_reason` is "stop", or "length" for a reply that was cut off.
+    `finish_reason` is "stop", "length" for a reply that was cut off, "content_filter" or "refusal" for one that was
+    withheld; or "unanswered" where none came: then `details["error"]` says why, and no cache keeps it.
     `usage` counts tokens: `prompt_tokens`, `completion_tokens`.
+    `details` is for the record: "request" as it was sent, "mode", "request_id", "system_fingerprint".
     """
 
     text: str
     finish_reason: str = "stop"
     model: str = ""
     usage: Mapping[str, int] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def answered(self) -> bool:
+        return self.finish_reason != "unanswered"
+
+    @classmethod
+    def unanswered(cls, why: str, **details: Any) -> Reply:
+        """What stands in the place of a reply that did not come, so that the others are not lost with it."""
+        return cls("", "unanswered", details={"error": why, **details})
 
 
 def folder() -> Path:

@@ -10,9 +10,10 @@ import descbench
 ROWS = [
     "errors progress",
     "vocabulary prompts plugins arrays statistics",
-    "predictions descriptions texts",
-    "formats scoring methods",
-    "llms encoders datasets store",
+    "predictions descriptions texts parsing",
+    "formats scoring methods lint",
+    "store",
+    "llms encoders datasets",
     "generation embedding",
     "classifier",
     "evaluation",
