@@ -1,8 +1,7 @@
-"""Questions for the language model, and what its replies say: filling a prompt, and pure parsers of replies."""
+"""Questions for the language model and its replies, raw: a prompt is a text file with slots, and is filled here."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -97,56 +96,3 @@ def fill(prompt: str, /, **slots: str) -> str:
         ) from None
     except ValueError as error:
         raise InputError(f"prompt {prompt!r} cannot be filled: {error}. Write $$ for a dollar sign.") from None
-
-
-# Neither "**Bold:**" nor "3.5 inches" begins with a bullet.
-_BULLET = re.compile(r"^\s*(?:[-•–—]|\*(?!\*)|\d{1,2}[.)](?!\d))\s*(.*)$")
-_QUESTION = re.compile(r"^\s*(?:Q\d*|Question)\s*:", re.IGNORECASE)
-_CAPTIONS = re.compile(r"^(?P<attribute>[^:|]{1,80}):\s*(?P<first>[^|]+)\|(?P<second>[^|]+)$")
-
-
-def _clean(text: str) -> str:
-    """One line as a text: without bold marks, quotes around it, and closing commas or semicolons."""
-    text = text.replace("**", "").strip().rstrip(",;").strip()
-    if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
-        text = text[1:-1].strip()
-    return text if text.strip("-*•–—_=.:") else ""  # a ruler is no text
-
-
-def _lines(reply: Reply) -> list[str]:
-    """The bulleted lines of a reply, up to a question that follows them (some models go on with the next class).
-
-    The last one is left out where the reply was cut off in it.
-    """
-    lines = reply.text.splitlines()
-    if reply.finish_reason == "length" and not reply.text.endswith("\n"):
-        lines = lines[:-1]
-    found: list[str] = []
-    for line in lines:
-        if match := _BULLET.match(line):
-            found.append(match.group(1))
-        elif found and (_QUESTION.match(line) or line.rstrip().endswith("?")):
-            break
-    return found
-
-
-def parse_bullets(reply: Reply) -> list[str]:
-    """The features in a bulleted reply, in order: what stands after a hyphen, `*`, `•` or number that starts a line.
-
-    Blank bullets are left out, and the last one where the reply was cut off. A reply without a bullet gives no feature.
-    """
-    return [text for text in map(_clean, _lines(reply)) if text]
-
-
-def parse_pairs(reply: Reply) -> list[tuple[str, str]]:
-    """The (caption of the first, caption of the second) of each line `- attribute: one caption | the other`, in order.
-
-    Lines of another form are left out: a caption without its partner cannot tell two classes apart.
-    """
-    found = []
-    for line in _lines(reply):
-        if match := _CAPTIONS.match(line):
-            first, second = _clean(match["first"]), _clean(match["second"])
-            if first and second:
-                found.append((first, second))
-    return found

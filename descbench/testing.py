@@ -158,7 +158,7 @@ class FakeLLM:
         lines = []
         for part in draw.choice(self._PARTS, size=4, replace=False):
             one, other = draw.choice(self._KINDS, size=2, replace=False)
-            if "vertical bar" in question.text:
+            if "vertical bar" in question.text or question.schema == "pairs":
                 lines.append(f"- {part}: a photo with a {one} {part} | a photo with a {other} {part}")
             else:
                 lines.append(f"- a {one} {part}")

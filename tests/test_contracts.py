@@ -35,7 +35,13 @@ SPELLINGS = [
     "dclip(phrasing='authors')",
     "dclip(pool='max_score')",
     "dclip(phrasing='authors', pool='mean_prob')",
+    "dclip(structured=True)",
+    "cupl",
+    "cupl(samples=1, with_templates=True)",
+    "cupl(with_templates=True, templates=['a {}'])",
+    "comparative",
     "differential",
+    "differential(structured=True)",
     "differential(fallback='{}', phrasing='authors')",
     "fudd",
     "fudd(k=1)",
@@ -50,6 +56,8 @@ SPELLINGS = [
     "nameless(dclip)",
     "nameless(classname)",
     "nameless(differential)",
+    "nameless(cupl)",
+    "shuffled(comparative)",
     "nameless(shuffled(dclip))",
     "shuffled(nameless(dclip))",
     "shuffled(shuffled(differential))",
@@ -65,7 +73,13 @@ def test_every_method_of_the_table_is_among_them() -> None:
     assert {spelling.split("(")[0] for spelling in SPELLINGS} == set(METHODS)
 
 
-@pytest.mark.parametrize("spelling", ["dclip", "differential", "fudd", "nameless(dclip)", "shuffled(differential)"])
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        *("dclip", "differential", "fudd", "nameless(dclip)", "shuffled(differential)", "cupl", "comparative"),
+        *("dclip(structured=True)", "differential(structured=True)"),
+    ],
+)
 def test_the_fake_language_model_answers_every_question_of_the_shipped_prompts(spelling: str) -> None:
     method = db.method(spelling)
     for vocabulary in (Vocabulary(ODD_NAMES), Vocabulary(["hen", "rooster"], "birds"), Vocabulary(["hen"])):

@@ -89,6 +89,26 @@ def test_the_class_name_alone_is_the_authors_baseline(name: str, seed: int | Non
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("part", ["sentences", "templates", "both"])
+def test_cupl_is_the_authors_cupl(part: str, seed: int | None) -> None:
+    z = golden("cupl_pets")
+    vocab, order = vocabulary(z, seed)
+    templates = tuple(z["templates"].tolist())
+    descriptions = db.read_descriptions(DATA / "descriptions" / "cupl" / "pets_prompts_full.json", vocab)
+    spelling, prefix = {
+        "sentences": ("cupl", ""),
+        "templates": (f"templates({templates!r})", "templates_"),
+        "both": (f"cupl(with_templates=True, templates={templates!r})", "both_"),
+    }[part]
+    encoder = lookup(z)
+    clf = db.Classifier(vocab, db.method(spelling), encoder, descriptions=descriptions)
+    pred = clf.predict_features(z["image_features"], top_k=len(vocab))
+    if part == "both":
+        assert set(encoder.asked) == set(z["texts"].tolist())
+    check(pred, order, z[f"{prefix}scores"], z[f"{prefix}pred"])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("k", [5, 10])
 def test_fudd_is_the_authors_fudd(k: int, seed: int | None) -> None:
     z = golden(f"fudd_eurosat_k{k}")

@@ -9,9 +9,9 @@ import descbench
 
 ROWS = [
     "errors progress",
-    "vocabulary prompts plugins arrays statistics",
+    "vocabulary prompts plugins arrays statistics salvage",
     "predictions descriptions texts parsing",
-    "formats scoring methods lint",
+    "formats scoring methods lint edits",
     "store",
     "llms encoders datasets",
     "generation embedding",

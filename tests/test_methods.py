@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 import descbench as db
 from descbench import Descriptions, TextBank, Vocabulary
+from descbench.errors import InputError
+from descbench.methods.cupl import with_article
 from descbench.methods.dclip import authors_phrase, phrase
 from descbench.methods.names import shipped_templates
 from descbench.prompts import Question, Reply
@@ -168,6 +171,98 @@ def test_nameless_says_the_domain_in_place_of_every_name() -> None:
 def test_nameless_takes_a_name_literally(name: str) -> None:
     d = Descriptions({0: [f"one {name} here"]})
     assert texts("nameless(dclip)", d, Vocabulary([name], "things")) == [("things, which has one things here",)]
+
+
+SENTENCES = Descriptions({7: ["A hen is small.", "It clucks."], 3: ["A rooster struts."]}, names=dict(BIRDS))
+
+
+def test_cupl_takes_the_sentences_as_they_are_and_the_bare_name_where_there_is_none() -> None:
+    assert texts("cupl", SENTENCES) == [("A hen is small.", "It clucks."), ("A rooster struts.",), ("goose",)]
+    assert db.method("cupl").pool == "mean_feature"
+
+
+def test_cupl_with_templates_adds_their_texts_and_still_counts_a_class_without_sentences() -> None:
+    method = db.method("cupl(with_templates=True, templates=['a {}', 'the {}'])")
+    bank = method.texts(BIRDS, SENTENCES)
+    assert bank.texts_of(0) == ("a Red hen", "the Red hen", "A hen is small.", "It clucks.")
+    assert bank.texts_of(2) == ("a goose", "the goose")
+    assert bank.undescribed.tolist() == [False, False, True]
+    assert texts("cupl(with_templates=True)", SENTENCES)[1][:-1] == texts("templates")[1]
+    with pytest.raises(InputError, match="only with_templates=True"):
+        db.method("cupl(templates=['a {}'])")
+
+
+def test_cupl_asks_each_form_several_times_and_further_samples_when_it_asks_again() -> None:
+    method = db.method("cupl(samples=2)")
+    first, again = (method.questions(BIRDS, (7,), attempt) for attempt in (0, 1))
+    forms = list(dict.fromkeys(question.text for question in first))
+    assert len(forms) == 5 and all("a Red hen" in form and "---" not in form for form in forms)
+    assert [(q.text, q.sample) for q in first] == [(form, sample) for form in forms for sample in (0, 1)]
+    assert [(q.text, q.sample) for q in again] == [(form, sample) for form in forms for sample in (2, 3)]
+    said = method.parse((7,), [Reply("A hen is red. It clucks."), Reply("I'm sorry, I cannot."), Reply("1. A comb.")])
+    assert said.classes == {7: ["A hen is red.", "It clucks.", "A comb."]}
+    assert said.provenance == {"repairs": {"numbered": 1}}
+
+
+def test_a_prompt_of_ones_own_for_cupl_is_one_form_unless_it_says_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("Say what\n\n$a_name of all $domain is.\n", encoding="utf-8")
+    (question,) = db.method(f"cupl(prompt={str(path)!r}, samples=1)").questions(BIRDS, (11,))
+    assert question == Question("Say what\n\na goose of all farm birds is.", 0, str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "article"),
+    [
+        *(("hen", "a"), ("auk", "an"), ("Abyssinian", "an"), ("Egyptian Mau", "an"), ("urn", "an"), ("umbrella", "an")),
+        *(("European robin", "a"), ("unicycle", "a"), ("uniform", "a"), ("ukulele", "a"), ("ewe", "a")),
+        *(("hourglass", "an"), ("honeycomb", "a"), ("heirloom", "an"), ("house", "a"), ("unimproved road", "an")),
+        *(("one-armed bandit", "a"), ("onion", "an"), ("éclair", "an"), ("usher", "an"), ("🦜", "a")),
+        *(("used car", "a"), ("utility pole", "a")),
+    ],
+)  # fmt: skip
+def test_an_article_goes_by_the_sound(name: str, article: str) -> None:
+    assert with_article(name) == f"{article} {name}"
+
+
+def test_comparative_takes_the_distinct_features_against_all_others() -> None:
+    assert texts("comparative", PAIRS) == [
+        ("Red hen, which is a low comb", "Red hen, which is a photo of a Red hen", "Red hen, which is a thin neck"),
+        ("rooster, which is a photo of a rooster with spurs", "rooster, which is a tall comb"),
+        ("goose, which is a long neck", "goose, which is a thick bill"),
+    ]
+    assert texts("comparative", PAIRS, BIRDS.subset([3, 11])) == [("rooster",), ("goose",)]
+    assert db.method("comparative").pool == "mean_score"
+
+
+def test_comparative_asks_about_each_of_a_pair_against_the_other_and_needs_both_replies() -> None:
+    method = db.method("comparative")
+    assert sorted(method.subjects(BIRDS)) == [(7, 3), (7, 11), (11, 3)]
+    one, other = method.questions(BIRDS, (11, 3))
+    assert one.text.endswith('Now the list for "goose", not "rooster":')
+    assert other.text.endswith('Now the list for "rooster", not "goose":')
+    said = method.parse(
+        (11, 3), [Reply("- a long neck"), Reply("- spurs\n- **wattles**\n\nIn contrast, geese have:\n- feet")]
+    )
+    assert said.pair(11, 3) == (["a long neck"], ["spurs", "wattles"])
+    assert said.provenance == {"repairs": {"bold": 1, "heading": 1, "other class": 1}}
+    assert method.parse((11, 3), [Reply("- a long neck"), Reply("")]).pairs == {}
+
+
+def test_a_structured_method_asks_for_json_of_a_schema_and_reads_it(tmp_path: Path) -> None:
+    (question,) = db.method("dclip(structured=True)").questions(BIRDS, (7,))
+    assert (question.prompt, question.schema) == ("dclip_json", "features") and "JSON" in question.text
+    said = db.method("dclip(structured=True)").parse((7,), [Reply('{"features": ["a comb",]}')])
+    assert (said.classes, said.provenance) == ({7: ["a comb"]}, {"repairs": {"trailing comma": 1}})
+    (question,) = db.method("differential(structured=True)").questions(BIRDS, (11, 3))
+    assert (question.prompt, question.schema) == ("differential_json", "pairs") and "JSON" in question.text
+    text = '{"pairs": [{"attribute": "neck", "first": "a long neck", "second": "a short neck"}]}'
+    said = db.method("differential(structured=True)").parse((11, 3), [Reply(text)])
+    assert said.pair(11, 3) == (["a long neck"], ["a short neck"])
+    path = tmp_path / "mine.txt"
+    path.write_text("JSON about $name", encoding="utf-8")
+    own = db.method(f"dclip(prompt={str(path)!r}, structured=True)").questions(BIRDS, (7,))
+    assert own == [Question("JSON about Red hen", 0, str(path), "features")]
 
 
 def test_a_control_asks_what_its_method_asks() -> None:

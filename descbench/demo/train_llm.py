@@ -24,6 +24,7 @@ from descbench import prompts
 from descbench.demo.guide import TRAITS, Bird, Species, species, wordings
 from descbench.demo.truth import Truth, check_descriptions, check_pairs
 from descbench.llms.transformers import TransformersLLM
+from descbench.parsing import parse_features, parse_pairs
 from descbench.prompts import Question
 
 # One turn of user and assistant, in the fewest tokens that keep the two apart.
@@ -271,7 +272,7 @@ def measure(llm: TransformersLLM, samples: int = 5) -> dict[str, Any]:
     replies = llm.complete(
         [Question(prompts.fill("dclip", name=bird.name, domain="birds"), sample) for bird, sample in asked]
     )
-    lists = [(bird, prompts.parse_bullets(reply)) for (bird, _), reply in zip(asked, replies, strict=True)]
+    lists = [(bird, parse_features(reply).items) for (bird, _), reply in zip(asked, replies, strict=True)]
     features = sum((check_descriptions({bird.name: found}) for bird, found in lists), Truth())
     pairs = list(itertools.permutations(birds, 2))
     started = time.monotonic()
@@ -284,9 +285,9 @@ def measure(llm: TransformersLLM, samples: int = 5) -> dict[str, Any]:
     seconds = time.monotonic() - started
     relatives, others, unanswered = Truth(), Truth(), 0
     for (one, other), reply in zip(pairs, replies, strict=True):
-        found = prompts.parse_pairs(reply)
+        found = parse_pairs(reply).items
         unanswered += not found
-        truth = check_pairs({(one.name, other.name): ([a for a, _ in found], [b for _, b in found])})
+        truth = check_pairs({(one.name, other.name): ([a for _, a, _ in found], [b for _, _, b in found])})
         if one.genus == other.genus:
             relatives += truth
         else:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from descbench.methods.base import Method, Wrapper
 from descbench.methods.cascade import Cascade, FuDD
+from descbench.methods.comparative import Comparative
 from descbench.methods.controls import Nameless, Shuffled
+from descbench.methods.cupl import CuPL
 from descbench.methods.dclip import DCLIP
 from descbench.methods.differential import Differential
 from descbench.methods.names import ClassName, Template, Templates
 
 METHODS: dict[str, type] = {
     kind.spelled: kind
-    for kind in (ClassName, Template, Templates, DCLIP, Differential, FuDD, Cascade, Shuffled, Nameless)
+    for kind in (
+        *(ClassName, Template, Templates, DCLIP, CuPL, Comparative, Differential),
+        *(FuDD, Cascade, Shuffled, Nameless),
+    )
 }
 
 __all__ = [
@@ -19,6 +24,8 @@ __all__ = [
     "METHODS",
     "Cascade",
     "ClassName",
+    "Comparative",
+    "CuPL",
     "Differential",
     "FuDD",
     "Method",

@@ -11,6 +11,7 @@ import numpy as np
 from descbench import prompts
 from descbench.descriptions import Descriptions
 from descbench.methods.base import POOLS, Method, Pool, Subject, choice, text, with_texts
+from descbench.parsing import parse_features, repairs_of
 from descbench.prompts import Question, Reply
 from descbench.texts import TextBank, plain
 from descbench.vocabulary import Vocabulary
@@ -47,7 +48,7 @@ class DCLIP(Method):
 
     Differs from the authors' code: the relative clause goes by the first word, not by its first letters; a class
     without descriptors is scored by its bare name, not by "{name}, which has "; scores are float32 without softmax.
-    `phrasing="authors"` restores both texts. Duplicate descriptors weigh twice, as there.
+    `phrasing="authors"` restores both texts. Duplicate descriptors weigh twice, as there. `structured` asks for JSON.
     """
 
     spelled: ClassVar[str] = "dclip"
@@ -56,20 +57,24 @@ class DCLIP(Method):
     prompt: str = "dclip"
     phrasing: Literal["ours", "authors"] = "ours"
     pool: Pool = "mean_score"  # the mean is not renormalised: section 3, equation 1
+    structured: bool = False  # as in the paper, a bulleted list
 
     def __post_init__(self) -> None:
         text("prompt", self.prompt)
         choice("phrasing", self.phrasing, ("ours", "authors"))
         choice("pool", self.pool, POOLS)
+        choice("structured", self.structured, (False, True))
 
     def questions(self, vocabulary: Vocabulary, subject: Subject, attempt: int = 0) -> list[Question]:
         name = plain(vocabulary.name(subject[0]))
-        filled = prompts.fill(self.prompt, name=name, domain=vocabulary.domain or "objects")
-        return [Question(filled, attempt, self.prompt)]
+        prompt = "dclip_json" if self.structured and self.prompt == "dclip" else self.prompt
+        filled = prompts.fill(prompt, name=name, domain=vocabulary.domain or "objects")
+        return [Question(filled, attempt, prompt, "features" if self.structured else "")]
 
     def parse(self, subject: Subject, replies: Sequence[Reply]) -> Descriptions:
-        found = [feature for reply in replies for feature in prompts.parse_bullets(reply)]
-        return Descriptions({subject[0]: found} if found else {})
+        parsed = [parse_features(reply) for reply in replies]
+        found = [feature for one in parsed for feature in one.items]
+        return Descriptions({subject[0]: found} if found else {}, provenance=repairs_of(parsed))
 
     def texts(self, vocabulary: Vocabulary, descriptions: Descriptions) -> TextBank:
         given = with_texts(descriptions.classes, vocabulary)

@@ -10,6 +10,7 @@ from descbench import prompts
 from descbench.descriptions import Descriptions
 from descbench.methods.base import Method, Pool, Subject, choice, text
 from descbench.methods.names import checked, fill
+from descbench.parsing import parse_pairs, repairs_of
 from descbench.prompts import Question, Reply
 from descbench.texts import TextBank, plain
 from descbench.vocabulary import Vocabulary
@@ -22,6 +23,7 @@ class Differential(Method):
 
     A pair without captions counts with `fallback` for both, as in the authors' code. `phrasing="authors"` also
     capitalises texts as they do ("A photo of a abyssinian."), and removes duplicates before that; ours keeps case.
+    `structured` asks for JSON.
     """
 
     spelled: ClassVar[str] = "differential"
@@ -30,11 +32,13 @@ class Differential(Method):
     prompt: str = "differential"
     fallback: str = "a photo of a {}."
     phrasing: Literal["ours", "authors"] = "ours"
+    structured: bool = False
 
     def __post_init__(self) -> None:
         text("prompt", self.prompt)
         choice("phrasing", self.phrasing, ("ours", "authors"))
         checked(self.fallback)
+        choice("structured", self.structured, (False, True))
 
     @property
     def pool(self) -> Pool:
@@ -43,15 +47,16 @@ class Differential(Method):
     def questions(self, vocabulary: Vocabulary, subject: Subject, attempt: int = 0) -> list[Question]:
         first, second = (plain(vocabulary.name(id_)) for id_ in subject)
         domain = vocabulary.domain or "objects"
-        filled = prompts.fill(self.prompt, first=first, second=second, domain=domain)
-        return [Question(filled, attempt, self.prompt)]
+        prompt = "differential_json" if self.structured and self.prompt == "differential" else self.prompt
+        filled = prompts.fill(prompt, first=first, second=second, domain=domain)
+        return [Question(filled, attempt, prompt, "pairs" if self.structured else "")]
 
     def parse(self, subject: Subject, replies: Sequence[Reply]) -> Descriptions:
-        found = [pair for reply in replies for pair in prompts.parse_pairs(reply)]
-        if not found:
-            return Descriptions()
+        parsed = [parse_pairs(reply) for reply in replies]
+        found = [captions for one in parsed for captions in one.items]
         first, second = subject
-        return Descriptions(pairs={(first, second): ([a for a, _ in found], [b for _, b in found])})
+        both = ([a for _, a, _ in found], [b for _, _, b in found])
+        return Descriptions(pairs={(first, second): both} if found else {}, provenance=repairs_of(parsed))
 
     def texts(self, vocabulary: Vocabulary, descriptions: Descriptions) -> TextBank:
         lists = []

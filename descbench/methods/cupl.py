@@ -1,0 +1,85 @@
+"""CuPL: a class is the mean feature of the sentences that a language model says about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from descbench import prompts
+from descbench.descriptions import Descriptions
+from descbench.errors import InputError
+from descbench.methods.base import Method, Pool, Subject, choice, text, whole, with_texts
+from descbench.methods.names import Templates
+from descbench.parsing import parse_sentences, repairs_of
+from descbench.prompts import Question, Reply
+from descbench.texts import TextBank, plain
+from descbench.vocabulary import Vocabulary, normalise
+
+FORMS = "\n---\n"
+# By sound, where the first letter misleads: a silent h; a vowel that begins as "you" does, or as "one".
+_AN = re.compile(r"hour|heir|hono|honest|(?!eu|ewe|uni(?![dlmn])|us[aeu]|ut[ei]|ura|ubi|uku|ufo|one\b|once)[aeiou]")
+
+
+def with_article(name: str) -> str:
+    """A name with its article, by sound.
+
+    >>> with_article("hen"), with_article("auk"), with_article("European robin"), with_article("hourglass")
+    ('a hen', 'an auk', 'a European robin', 'an hourglass')
+    """
+    return f"{'an' if _AN.match(normalise(name)) else 'a'} {name}"
+
+
+@dataclass(frozen=True, repr=False)
+class CuPL(Method):
+    """A class is the mean feature of sentences about it, as they are (Pratt et al. 2023, "What does a platypus look
+    like?"). `with_templates` averages over the texts of `templates` as well; there each text counts the same.
+
+    Differs from the authors' code: a current model is asked for three sentences at once, in five forms of our own
+    wording, each `samples` times; theirs stops at the first full stop, and draws 10 samples at a temperature of 0.99.
+    """
+
+    spelled: ClassVar[str] = "cupl"
+    asks_about: ClassVar[Literal["nothing", "class", "pair"]] = "class"
+
+    prompt: str = "cupl"
+    samples: int = 2  # of each form: ten questions a class give some 30 sentences; the paper draws 10 of one each
+    with_templates: bool = False
+    templates: tuple[str, ...] = ()  # other ones than the shipped
+
+    def __post_init__(self) -> None:
+        text("prompt", self.prompt)
+        whole("samples", self.samples, 1)
+        choice("with_templates", self.with_templates, (False, True))
+        object.__setattr__(self, "templates", Templates(self.templates).list)
+        if self.templates and not self.with_templates:
+            raise InputError("cupl uses templates only with_templates=True; give both, or neither")
+
+    @property
+    def pool(self) -> Pool:
+        return "mean_feature"
+
+    def questions(self, vocabulary: Vocabulary, subject: Subject, attempt: int = 0) -> list[Question]:
+        name = plain(vocabulary.name(subject[0]))
+        slots = {"name": name, "a_name": with_article(name), "domain": vocabulary.domain or "objects"}
+        forms = [form.strip() for form in prompts.fill(self.prompt, **slots).split(FORMS)]
+        drawn = range(attempt * self.samples, (attempt + 1) * self.samples)
+        return [Question(form, sample, self.prompt) for form in forms if form for sample in drawn]
+
+    def parse(self, subject: Subject, replies: Sequence[Reply]) -> Descriptions:
+        parsed = [parse_sentences(reply) for reply in replies]
+        found = [sentence for one in parsed for sentence in one.items]
+        return Descriptions({subject[0]: found} if found else {}, provenance=repairs_of(parsed))
+
+    def texts(self, vocabulary: Vocabulary, descriptions: Descriptions) -> TextBank:
+        said = with_texts(descriptions.classes, vocabulary)
+        bank = TextBank.of(vocabulary, said)
+        if not self.with_templates:
+            return bank
+        wrapped = Templates(self.templates).texts(vocabulary, descriptions)
+        both = TextBank.of(vocabulary, [[*wrapped.texts_of(i), *texts] for i, texts in enumerate(said)])
+        # Templates are no description: a class that has only those is counted.
+        return replace(both, undescribed=np.array(bank.undescribed))
