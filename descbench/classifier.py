@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -184,15 +185,15 @@ class Classifier:
                 f"{self._features.shape[1]}: they are not of one model. Encode both with the same encoder."
             )
 
-    def _describe(self, stage: Method, sets: np.ndarray | None = None) -> list[Subject]:
-        """Ask what a stage needs and the descriptions lack; returns the subjects that stay without an answer."""
+    def _describe(self, stage: Method, sets: np.ndarray | None = None) -> dict[Subject, str]:
+        """Ask what a stage needs and the descriptions lack; returns what stays without an answer, and why."""
         subjects = stage.subjects(self.vocabulary, sets)
         missing = [subject for subject in subjects if not stage.known(subject, self.descriptions)]
         if missing and self.llm is not None:
             said = ask(self.vocabulary, stage, missing, self.llm)
-            self.descriptions = self.descriptions.merged(said)
-            missing = [subject for subject in missing if not stage.known(subject, self.descriptions)]
-        return missing
+            self.descriptions = self.descriptions.merged(said.descriptions)
+            return {s: said.missing.get(s, "") for s in missing if not stage.known(s, self.descriptions)}
+        return dict.fromkeys(missing, "")
 
     def _count_undescribed(self, stage: Method, bank: TextBank) -> None:
         self.counts["undescribed"] = int(bank.undescribed.sum())
@@ -201,13 +202,15 @@ class Classifier:
             of = f"{len(names)} of {len(self.vocabulary)} classes have no description"
             self._warn(f"{of} and are scored by their bare name: {listed(names)}")
 
-    def _count_silent(self, stage: Method, subjects: Sequence[Subject], absent: Sequence[Subject]) -> None:
+    def _count_silent(self, stage: Method, subjects: Sequence[Subject], absent: Mapping[Subject, str]) -> None:
         """Count the classes or pairs that compete, and those of them that nothing is known about."""
         what = "pairs" if stage.asks_about == "pair" else "classes"
         self.counts[f"candidate_{what}"], self.counts[f"undescribed_{what}"] = len(subjects), len(absent)
         if absent:
             of = f"{len(absent)} of {len(subjects)} {what} among the candidates"
-            self._warn(f"{of} have no description and are scored without")
+            reasons = Counter(why for why in absent.values() if why)
+            why = f" ({listed(f'{n} x {reason}' for reason, n in reasons.most_common())})" if reasons else ""
+            self._warn(f"{of} have no description and are scored without{why}")
 
     def _warn(self, message: str) -> None:
         """Say a thing once for each classifier."""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any, Protocol, overload
 
 from descbench.descriptions import Descriptions
+from descbench.edits import marked
 from descbench.errors import DescbenchError
 from descbench.methods import Cascade, Method
 from descbench.methods.base import Subject
 from descbench.methods.cascade import stages_of
+from descbench.parsing import OTHER_FORM, reason
 from descbench.plugins import version_of
 from descbench.prompts import Question, Reply
 from descbench.vocabulary import Vocabulary
@@ -28,30 +33,50 @@ class Answers(Protocol):
     def complete(self, questions: Sequence[Question]) -> list[Reply]: ...
 
 
-def ask(
-    vocabulary: Vocabulary, method: Method, subjects: Sequence[Subject], llm: Answers, attempts: int = 3
-) -> Descriptions:
+@dataclass(frozen=True)
+class Said:
+    """What came of asking: the descriptions, and for each subject that has none the reason why."""
+
+    descriptions: Descriptions
+    missing: Mapping[Subject, str] = field(default_factory=dict)
+
+
+def ask(vocabulary: Vocabulary, method: Method, subjects: Sequence[Subject], llm: Answers, attempts: int = 3) -> Said:
     """What the language model says about these subjects. What it says nothing usable about is asked again, a new sample
-    each time, at most `attempts` times in all, and is then simply absent from the result."""
-    found = Descriptions(names=dict(vocabulary), domain=vocabulary.domain)
-    open_subjects = list(dict.fromkeys(subjects))
+    each time, at most `attempts` times in all. A question that stayed unanswered is not asked another time here: its
+    subject is missing until the same question is answered, so that an interrupted run ends as any other."""
+    classes: dict[int, list[str]] = {}
+    pairs: dict[tuple[int, int], tuple[list[str], list[str]]] = {}
+    missing: dict[Subject, str] = {}
+    repairs: Counter[str] = Counter()
+    twins = _twins(vocabulary, subjects)
+    left = list(twins)
     for attempt in range(attempts):
-        if not open_subjects:
-            break
-        asked = {subject: method.questions(vocabulary, subject, attempt) for subject in open_subjects}
-        distinct = list(dict.fromkeys(question for questions in asked.values() for question in questions))
-        answers = llm.complete(distinct)
-        if len(answers) != len(distinct):
-            raise DescbenchError(f"{llm.name} gave {len(answers)} replies to {len(distinct)} questions")
-        reply_to = dict(zip(distinct, answers, strict=True))
-        classes, pairs = dict(found.classes), dict(found.pairs)
-        for subject, questions in asked.items():
-            said = method.parse(subject, [reply_to[question] for question in questions])
-            classes.update(said.classes)
-            pairs.update(said.pairs)
-        found = Descriptions(classes, pairs, found.names, found.domain)
-        open_subjects = [subject for subject in open_subjects if not method.known(subject, found)]
-    return found
+        silent = set()
+        for subject, replies in _answered(llm, _Questions(vocabulary, method, left, attempt)):
+            if not all(reply.answered for reply in replies):
+                missing[subject] = next(reason(reply) for reply in replies if not reply.answered)
+                continue
+            for twin in twins[subject]:
+                said = method.parse(twin, replies)
+                classes.update(said.classes)
+                pairs.update(said.pairs)
+            repairs.update(said.provenance.get("repairs", {}))
+            if method.known(twin, said):
+                missing.pop(subject, None)
+            else:
+                missing[subject] = _reason(replies)
+                silent.add(subject)
+        left = [subject for subject in left if subject in silent]  # in order: replies arrive in any
+    kept = {"repairs": dict(sorted(repairs.items()))} if repairs else {}
+    found = Descriptions(
+        {subject[0]: classes[subject[0]] for subject in subjects if subject[0] in classes},
+        pairs,
+        dict(vocabulary),
+        vocabulary.domain,
+        kept,
+    )
+    return Said(found, {twin: missing[s] for s, several in twins.items() if s in missing for twin in several})
 
 
 def generate(
@@ -61,17 +86,30 @@ def generate(
     *,
     known: Descriptions | None = None,
     attempts: int = 3,
+    about: Collection[int] | None = None,
 ) -> Descriptions:
     """Ask a language model all that a method asks about a vocabulary and `known` does not say; return both together.
 
     A follow-up method asks about every pair of classes here, C (C - 1) / 2 of them; a `Classifier` with an `llm` asks
-    only about pairs that occur. Subjects without a usable reply after `attempts` are absent: see `undescribed`.
+    only about pairs that occur. `about` (ids) asks only what concerns these classes. Subjects without a usable reply
+    after `attempts` are absent: see `undescribed`, and `provenance["missing"]` for the reasons.
     """
-    found = (known or Descriptions()).matched(vocabulary)
+    start = found = (known or Descriptions()).matched(vocabulary)
+    reasons: dict[Subject, str] = {}
+    repairs: Counter[str] = Counter()
     for stage in stages_of(method):
-        missing = [subject for subject in stage.subjects(vocabulary) if not stage.known(subject, found)]
-        found = found.merged(ask(vocabulary, stage, missing, llm, attempts))
-    return found.merged(Descriptions(provenance=provenance(method, llm)))
+        wanted = [subject for subject in stage.subjects(vocabulary) if not stage.known(subject, found)]
+        if about is not None:
+            wanted = [subject for subject in wanted if not set(subject).isdisjoint(about)]
+        said = ask(vocabulary, stage, wanted, llm, attempts)
+        found = found.merged(said.descriptions)
+        reasons.update(said.missing)
+        repairs.update(said.descriptions.provenance.get("repairs", {}))
+    missing = [{"classes": [vocabulary.name(i) for i in s], "why": why} for s, why in reasons.items()]
+    new = provenance(method, llm) | ({"missing": missing} if missing else {})
+    new |= {"repairs": dict(sorted(repairs.items()))} if repairs else {}
+    old = {name: value for name, value in start.provenance.items() if name not in ("missing", "repairs")}
+    return marked(replace(found, provenance=old | new), since=start)
 
 
 def undescribed(vocabulary: Vocabulary, method: Method | Cascade, descriptions: Descriptions) -> list[Subject]:
@@ -93,3 +131,73 @@ def provenance(method: Method | Cascade, llm: Answers) -> dict[str, Any]:
         "descbench": version_of("descbench"),
         "python": platform.python_version(),
     }
+
+
+def _reason(replies: Sequence[Reply]) -> str:
+    """Why several replies together say nothing usable: of these, one may be right in itself."""
+    reasons = [reason(reply) for reply in replies]
+    return next((why for why in reasons if why != OTHER_FORM), OTHER_FORM)
+
+
+def _twins(vocabulary: Vocabulary, subjects: Sequence[Subject]) -> dict[Subject, list[Subject]]:
+    """Subject -> those with the same names, itself first: they have the same questions, which are asked once."""
+    distinct = dict.fromkeys(subjects)
+    if len(set(vocabulary.names)) == len(vocabulary):
+        return {subject: [subject] for subject in distinct}
+    first: dict[tuple[str, ...], Subject] = {}
+    twins: dict[Subject, list[Subject]] = {}
+    for subject in distinct:
+        twins.setdefault(first.setdefault(tuple(map(vocabulary.name, subject)), subject), []).append(subject)
+    return twins
+
+
+def _answered(llm: Answers, questions: _Questions) -> Iterator[tuple[Subject, list[Reply]]]:
+    """Each subject as soon as all its questions have replies; no reply is held longer than that."""
+    if not len(questions):
+        return
+    waiting: dict[int, dict[int, Reply]] = {}
+    count = 0
+    stream = getattr(llm, "stream", None)
+    for place, reply in stream(questions) if stream else enumerate(llm.complete(questions[:])):
+        number, slot = divmod(place, questions.each)
+        count += 1
+        if questions.each == 1:
+            yield questions.subjects[number], [reply]
+            continue
+        replies = waiting.setdefault(number, {})
+        replies[slot] = reply
+        if len(replies) == questions.each:
+            del waiting[number]
+            yield questions.subjects[number], [replies[slot] for slot in range(questions.each)]
+    if count != len(questions):
+        raise DescbenchError(f"{llm.name} gave {count} replies to {len(questions)} questions")
+
+
+class _Questions(Sequence[Question]):
+    """The questions about many subjects, in their order, each made when it is looked at: half a million pairs of long
+    questions need not lie in memory at once."""
+
+    def __init__(self, vocabulary: Vocabulary, method: Method, subjects: Sequence[Subject], attempt: int) -> None:
+        self.subjects = subjects
+        # The latest subjects stay at hand: a question is looked at when it is looked up, sent, and kept.
+        self._of = lru_cache(maxsize=1024)(lambda number: method.questions(vocabulary, subjects[number], attempt))
+        self.each = len(self._of(0)) if subjects else 1
+
+    def __len__(self) -> int:
+        return self.each * len(self.subjects)
+
+    @overload
+    def __getitem__(self, at: int) -> Question: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Question]: ...
+    def __getitem__(self, at: int | slice) -> Question | list[Question]:
+        if isinstance(at, slice):
+            return [self[place] for place in range(*at.indices(len(self)))]
+        number, slot = divmod(range(len(self))[at], self.each)
+        questions = self._of(number)
+        if len(questions) != self.each:
+            raise DescbenchError(
+                f"a method asks as many questions about every subject: {self.each} about {self.subjects[0]}, but "
+                f"{len(questions)} about {self.subjects[number]}"
+            )
+        return questions[slot]

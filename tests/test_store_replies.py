@@ -17,6 +17,12 @@ import pytest
 from descbench.errors import DescbenchError, DescbenchWarning, InputError
 from descbench.prompts import Question, Reply
 from descbench.store import CachedLLM, ReplyStore
+from descbench.store.replies import canonical, key_of, plain_request
+
+
+def asked(fingerprint: str, question: Question) -> str:
+    """The canonical request of a plain language model."""
+    return canonical(plain_request(fingerprint, question))
 
 
 class Echo:
@@ -58,12 +64,12 @@ def questions(n: int) -> list[Question]:
 
 @pytest.mark.parametrize("kind", [Echo, Streaming])
 def test_what_is_kept_is_not_asked_again_and_the_order_is_that_of_the_questions(tmp_path: Path, kind: type) -> None:
-    asked = [*questions(40), Question("what is 0?"), Question("what is 0?", sample=1)]
-    expected = [f"{q.text}/{q.sample}" for q in asked]
+    all_asked = [*questions(40), Question("what is 0?"), Question("what is 0?", sample=1)]
+    expected = [f"{q.text}/{q.sample}" for q in all_asked]
     for run in range(2):
         inner = kind()
         llm = CachedLLM(inner, ReplyStore(tmp_path / "deep" / "replies.sqlite"))
-        assert [reply.text for reply in llm.complete(asked)] == expected
+        assert [reply.text for reply in llm.complete(all_asked)] == expected
         assert len(inner.seen) == (41 if run == 0 else 0)  # "what is 0?" is one request, whatever the prompt is called
         assert (llm.hits, llm.asked) == ((0, 41) if run == 0 else (41, 0))
         assert llm.usage.total() == (41 * 5 if run == 0 else 0)
@@ -73,19 +79,22 @@ def test_what_is_kept_is_not_asked_again_and_the_order_is_that_of_the_questions(
 def test_a_reply_comes_back_whole(tmp_path: Path) -> None:
     store = ReplyStore(tmp_path / "r.sqlite")
     question = Question("naïve 🐦 {x}$y\n'\"", 3, "differential")
-    reply = Reply("- a\n\x00 ü 🐦", "length", "model-7", {"prompt_tokens": 1})
-    store.keep("f", question, reply)
+    reply = Reply("- a\n\x00 ü 🐦", "length", "model-7", {"prompt_tokens": 1}, {"request_id": "r-1", "mode": "text"})
+    request = asked("f", question)
+    store.keep(request, question, reply)
     store.close()
     store = ReplyStore(tmp_path / "r.sqlite")
-    assert store.find("f", [question]) == {question: reply}
-    assert store.find("g", [question]) == {}
-    assert store.find("f", [Question(question.text, 4)]) == {}
-    assert store.keep("f", Question("half an emoji"), Reply("\ud83d")).text == "?"
+    assert store.find([request]) == {request: reply}
+    assert store.find([asked("g", question)]) == {}
+    assert store.find([asked("f", Question(question.text, 4))]) == {}
+    half = Question("half an emoji")
+    assert store.keep(asked("f", half), half, Reply("\ud83d")).text == "?"
 
 
 def test_a_row_holds_the_request_and_what_it_came_from(tmp_path: Path) -> None:
     store = ReplyStore(tmp_path / "r.sqlite")
-    store.keep("f", Question("t", 2, "dclip"), Reply("r", "stop", "m", {"completion_tokens": 9}))
+    question = Question("t", 2, "dclip")
+    store.keep(asked("f", question), question, Reply("r", "stop", "m", {"completion_tokens": 9}), "openai:m")
     store.close()
     with sqlite3.connect(tmp_path / "r.sqlite") as connection:
         connection.row_factory = sqlite3.Row
@@ -93,6 +102,7 @@ def test_a_row_holds_the_request_and_what_it_came_from(tmp_path: Path) -> None:
     connection.close()
     assert json.loads(row["request"]) == {"version": 1, "llm": "f", "text": "t", "sample": 2}
     assert (row["text"], row["finish_reason"], row["model"], row["prompt"]) == ("r", "stop", "m", "dclip")
+    assert (row["llm"], row["completion_tokens"], row["prompt_tokens"], row["superseded"]) == ("openai:m", 9, 0, "")
     assert json.loads(row["usage"]) == {"completion_tokens": 9}
     assert "python" in json.loads(row["versions"])
     assert row["time"].startswith("20")
@@ -132,8 +142,9 @@ def test_an_entry_that_was_changed_is_reported_and_asked_again(tmp_path: Path) -
 
 def test_who_is_first_wins_so_that_all_processes_see_one_reply(tmp_path: Path) -> None:
     first, second = ReplyStore(tmp_path / "r.sqlite"), ReplyStore(tmp_path / "r.sqlite")
-    assert first.keep("f", Question("q"), Reply("one")).text == "one"
-    assert second.keep("f", Question("q"), Reply("two")).text == "one"
+    question = Question("q")
+    assert first.keep(asked("f", question), question, Reply("one")).text == "one"
+    assert second.keep(asked("f", question), question, Reply("two")).text == "one"
 
 
 CHILD = """
@@ -167,8 +178,9 @@ def test_several_processes_share_one_file(tmp_path: Path) -> None:
         assert process.returncode == 0, errors
     store = ReplyStore(path)
     assert len(store) == 250
-    asked = [Question(f"q{i}") for i in range(250)]
-    assert {q.text: r.text for q, r in store.find("slow", asked).items()} == {f"q{i}": f"Q{i}" for i in range(250)}
+    for i in range(250):
+        (reply,) = store.find([asked("slow", Question(f"q{i}"))]).values()
+        assert reply.text == f"Q{i}"
 
 
 def test_a_killed_process_loses_nothing_that_had_arrived(tmp_path: Path) -> None:
@@ -181,8 +193,9 @@ def test_a_killed_process_loses_nothing_that_had_arrived(tmp_path: Path) -> None
     process.stdout.close()
     process.stderr.close()
     assert arrived == list(range(20))
-    found = ReplyStore(path).find("slow", [Question(f"q{i}") for i in range(20)])
-    assert [reply.text for reply in found.values()] == [f"Q{i}" for i in range(20)]
+    requests = [asked("slow", Question(f"q{i}")) for i in range(20)]
+    found = ReplyStore(path).find(requests)
+    assert [found[request].text for request in requests] == [f"Q{i}" for i in range(20)]
 
 
 def test_a_writer_waits_for_another_one(tmp_path: Path) -> None:
@@ -215,7 +228,7 @@ def test_a_file_that_cannot_serve_is_one_clear_line(tmp_path: Path) -> None:
     with sqlite3.connect(newer) as connection:
         connection.execute("PRAGMA user_version = 9")
     connection.close()
-    with pytest.raises(InputError, match="has schema 9, and this version of descbench knows 1"):
+    with pytest.raises(InputError, match="has schema 9, and this version of descbench knows 2"):
         ReplyStore(newer)
     with pytest.raises(InputError, match="cannot be used"):
         ReplyStore(text / "below a file.sqlite")
@@ -227,13 +240,13 @@ def test_a_damaged_page_is_one_clear_line_and_not_a_wrong_reply(tmp_path: Path) 
     path = tmp_path / "r.sqlite"
     store = ReplyStore(path)
     for question in questions(200):
-        store.keep("f", question, Reply("x" * 200))
+        store.keep(asked("f", question), question, Reply("x" * 200))
     store.close()
     content = bytearray(path.read_bytes())
     content[4096:] = bytes(len(content) - 4096)
     path.write_bytes(content)
     with pytest.raises(InputError, match="damaged"):
-        ReplyStore(path).find("f", questions(200))
+        ReplyStore(path).find([asked("f", question) for question in questions(200)])
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs the users of a Unix")
@@ -249,3 +262,89 @@ def test_a_file_that_cannot_be_written_is_one_clear_line_before_anything_is_aske
             ReplyStore(path)
     finally:
         tmp_path.chmod(0o755)
+
+
+def first_version(path: Path, requests: Sequence[str]) -> None:
+    """A cache as the first version of descbench wrote it."""
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "CREATE TABLE replies (key TEXT PRIMARY KEY, request TEXT NOT NULL, text TEXT NOT NULL, "
+            "finish_reason TEXT NOT NULL, model TEXT NOT NULL, usage TEXT NOT NULL, prompt TEXT NOT NULL, "
+            "time TEXT NOT NULL, versions TEXT NOT NULL)"
+        )
+        usage = '{"prompt_tokens": 5, "completion_tokens": 7}'
+        for request in requests:
+            row = (key_of(request), request, "- a comb", "stop", "m", usage, "dclip", "2026-11-01T00:00:00+00:00", "{}")
+            connection.execute("INSERT INTO replies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        connection.execute(f"PRAGMA application_id = {0x64736362}")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+
+
+def test_a_cache_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+    first_version(tmp_path / "r.sqlite", [asked("echo/1", question) for question in questions(3)])
+    for _ in range(2):
+        inner = Echo()
+        store = ReplyStore(tmp_path / "r.sqlite")
+        replies = CachedLLM(inner, store).complete(questions(3))
+        assert [reply.text for reply in replies] == ["- a comb"] * 3 and inner.seen == []
+        assert len(store.recall(questions(3))) == 3
+        assert store.usage("") == {"replies": 3, "prompt_tokens": 15, "completion_tokens": 21}
+        store.close()
+
+
+def test_a_refreshed_reply_counts_and_the_earlier_one_stays_as_superseded(tmp_path: Path) -> None:
+    store = ReplyStore(tmp_path / "r.sqlite")
+    CachedLLM(Echo(), store).complete(questions(2))
+    for mark in ("new ", "newer "):
+        (reply,) = CachedLLM(Echo(mark=mark), store, refresh=True).complete(questions(1))
+        assert reply.text == f"{mark}what is 0?/0"
+    inner = Echo()
+    replies = CachedLLM(inner, store).complete(questions(2))
+    assert [reply.text for reply in replies] == ["newer what is 0?/0", "what is 1?/0"] and inner.seen == []
+    assert len(store) == 2
+    assert sorted(row[0] for row in store.rows("SELECT text FROM replies WHERE superseded <> ''")) == [
+        "new what is 0?/0",
+        "what is 0?/0",
+    ]
+    assert store.usage("echo")["replies"] == 4  # all of them were paid for
+
+
+class Falls(Echo):
+    """Sends "precise", and falls back to "plain" where the server refuses: it says under which request it answers."""
+
+    def requests(self, question: Question) -> list[dict[str, object]]:
+        return [{"text": question.text, "mode": mode} for mode in ("precise", "plain")]
+
+    def complete(self, questions: Sequence[Question]) -> list[Reply]:
+        replies = super().complete(questions)
+        return [
+            Reply(reply.text, details={"request": self.requests(question)[1], "mode": "plain"})
+            for question, reply in zip(questions, replies, strict=True)
+        ]
+
+
+def test_a_reply_to_what_was_sent_instead_is_found_by_a_run_that_has_learned_nothing_yet(tmp_path: Path) -> None:
+    store = ReplyStore(tmp_path / "r.sqlite")
+    CachedLLM(Falls(), store).complete(questions(2))
+    assert {json.loads(row[0])["mode"] for row in store.rows("SELECT request FROM replies")} == {"plain"}
+    inner = Falls()
+    replies = CachedLLM(inner, store).complete(questions(2))
+    assert inner.seen == [] and [reply.details for reply in replies] == [{"mode": "plain"}] * 2
+
+
+def test_a_question_that_stayed_unanswered_is_not_kept_and_is_asked_again(tmp_path: Path) -> None:
+    class Busy(Echo):
+        def complete(self, questions: Sequence[Question]) -> list[Reply]:
+            return [
+                Reply.unanswered("503 after 6 tries") if "1" in question.text else reply
+                for question, reply in zip(questions, super().complete(questions), strict=True)
+            ]
+
+    store = ReplyStore(tmp_path / "r.sqlite")
+    llm = CachedLLM(Busy(), store)
+    assert [reply.answered for reply in llm.complete(questions(3))] == [True, False, True]
+    assert (llm.asked, llm.unanswered, len(store)) == (2, 1, 2)
+    inner = Echo()
+    assert all(reply.answered for reply in CachedLLM(inner, store).complete(questions(3)))
+    assert [question.text for question in inner.seen] == ["what is 1?"]

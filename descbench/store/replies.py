@@ -9,50 +9,91 @@ import sys
 import threading
 import time
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from descbench.errors import DescbenchError, DescbenchWarning, InputError
+from descbench.errors import DescbenchWarning, InputError
 from descbench.plugins import version_of
-from descbench.progress import report
 from descbench.prompts import Question, Reply
 
-if TYPE_CHECKING:
-    from descbench.llms.base import LLM
-
 KEY_VERSION = 1  # raised when the same request is to be asked again
-_SCHEMA = 1
+_SCHEMA = 2
 _APPLICATION = 0x64736362  # "dscb": tells our file from another program's
 _WAIT = 60.0  # seconds that one process waits while another writes
-_CHUNK = 16  # questions at once where a language model does not hand over replies as they arrive
+_AT_ONCE = 500  # keys in one query; SQLite takes 999 in every build
 
-_TABLE = """
+_TABLES = """
 CREATE TABLE IF NOT EXISTS replies (
-  key TEXT PRIMARY KEY,
-  request TEXT NOT NULL,        -- JSON: what the key was made of
+  key TEXT NOT NULL,            -- sha256 of the request
+  superseded TEXT NOT NULL,     -- when a refreshed reply took its place; '' for the one that counts
+  request TEXT NOT NULL,        -- canonical JSON: what the key was made of
   text TEXT NOT NULL,           -- the reply, raw
   finish_reason TEXT NOT NULL,
-  model TEXT NOT NULL,
+  model TEXT NOT NULL,          -- as the server resolved it
   usage TEXT NOT NULL,          -- JSON
+  details TEXT NOT NULL,        -- JSON: request id, system fingerprint, mode
   prompt TEXT NOT NULL,         -- the name of the prompt file
+  question TEXT NOT NULL,       -- sha256 of text and sample: finds a reply whoever gave it
+  llm TEXT NOT NULL,            -- how the language model was spelled
   time TEXT NOT NULL,           -- when it arrived, UTC
-  versions TEXT NOT NULL        -- JSON: library -> version
-)
+  versions TEXT NOT NULL,       -- JSON: library -> version
+  prompt_tokens INTEGER NOT NULL,
+  completion_tokens INTEGER NOT NULL,
+  PRIMARY KEY (key, superseded)
+);
+CREATE INDEX IF NOT EXISTS replies_question ON replies (question);
+CREATE INDEX IF NOT EXISTS replies_usage ON replies (llm, prompt, superseded, prompt_tokens, completion_tokens);
+CREATE TABLE IF NOT EXISTS finished (
+  what TEXT PRIMARY KEY         -- sha256 of what was asked for and of the file that has all of it
+);
+CREATE TABLE IF NOT EXISTS batches (
+  name TEXT PRIMARY KEY,        -- ours, sent along as metadata: finds a batch again that was never recorded as sent
+  llm TEXT NOT NULL,
+  batch TEXT NOT NULL,          -- the server's id; '' until it is known
+  status TEXT NOT NULL,
+  created TEXT NOT NULL,
+  summary TEXT NOT NULL         -- JSON: what became of its requests, once collected
+);
+CREATE TABLE IF NOT EXISTS batch_requests (
+  batch TEXT NOT NULL REFERENCES batches (name),
+  custom_id TEXT NOT NULL,      -- the key of the request
+  request TEXT NOT NULL,
+  text TEXT NOT NULL,           -- of the question, as are the next three
+  sample INTEGER NOT NULL,
+  prompt TEXT NOT NULL,
+  schema TEXT NOT NULL,
+  PRIMARY KEY (batch, custom_id)
+);
 """
+COLUMNS = (
+    "key", "superseded", "request", "text", "finish_reason", "model", "usage", "details", "prompt", "question", "llm",
+    "time", "versions", "prompt_tokens", "completion_tokens",
+)  # fmt: skip
+_INSERT = f"INSERT INTO replies VALUES ({', '.join('?' * len(COLUMNS))})"
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
-def request_of(fingerprint: str, question: Question) -> str:
-    """What makes a request the same request, as canonical JSON: who is asked, what exactly, and which sample."""
-    request = {"version": KEY_VERSION, "llm": fingerprint, "text": question.text, "sample": question.sample}
-    return json.dumps(request, sort_keys=True, separators=(",", ":"))
+def plain_request(fingerprint: str, question: Question) -> dict[str, Any]:
+    """The request of a language model that does not say what exactly it sends: who is asked what, and which sample."""
+    return {"llm": fingerprint, "text": question.text, "sample": question.sample}
+
+
+def canonical(request: Mapping[str, Any]) -> str:
+    """What makes a request the same request, as a text: JSON with sorted keys, and the version of this rule."""
+    return _canonical({"version": KEY_VERSION, **request})
 
 
 def key_of(request: str) -> str:
     return hashlib.sha256(request.encode()).hexdigest()
+
+
+def question_key(text: str, sample: int) -> str:
+    return hashlib.sha256(f"{sample}\n{text}".encode("utf-8", "replace")).hexdigest()
 
 
 class ReplyStore:
@@ -67,13 +108,13 @@ class ReplyStore:
         with self._explained():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(
-                self.path, timeout=_WAIT, isolation_level=None, check_same_thread=False, cached_statements=16
+                self.path, timeout=_WAIT, isolation_level=None, check_same_thread=False, cached_statements=32
             )
             self._prepare()
 
     def __len__(self) -> int:
-        with self._explained():
-            return int(self._connection.execute("SELECT count(*) FROM replies").fetchone()[0])
+        """How many replies count: without those that a refreshed one has superseded."""
+        return int(self.rows("SELECT count(*) FROM replies WHERE superseded = ''")[0][0])
 
     def __repr__(self) -> str:
         return f"ReplyStore({str(self.path)!r})"
@@ -81,45 +122,106 @@ class ReplyStore:
     def close(self) -> None:
         self._connection.close()
 
-    def find(self, fingerprint: str, questions: Iterable[Question]) -> dict[Question, Reply]:
-        """The replies that are kept. One whose stored request is another than the key says is reported and left out."""
-        found = {}
-        for question in questions:
-            request = request_of(fingerprint, question)
-            with self._explained():
-                row = self._connection.execute(
-                    "SELECT request, text, finish_reason, model, usage FROM replies WHERE key = ?", (key_of(request),)
-                ).fetchone()
-            if row is None:
-                continue
-            if row[0] != request:
-                warnings.warn(
-                    f"reply cache {str(self.path)!r}: the entry {key_of(request)[:12]} holds another request than its "
-                    "key says, so it was changed or damaged; it is asked again.",
-                    DescbenchWarning,
-                    stacklevel=2,
-                )
-                continue
-            found[question] = Reply(row[1], row[2], row[3], json.loads(row[4]))
+    def find(self, requests: Iterable[str]) -> dict[str, Reply]:
+        """Canonical request -> its reply, for those that are kept, in no order.
+
+        One whose stored request is another than the key says is reported and left out.
+        """
+        wanted = {key_of(request): request for request in requests}
+        keys, found = list(wanted), {}
+        for start in range(0, len(keys), _AT_ONCE):
+            some = keys[start : start + _AT_ONCE]
+            rows = self.rows(
+                "SELECT key, request, text, finish_reason, model, usage, details FROM replies "
+                f"WHERE key IN ({', '.join('?' * len(some))}) AND superseded = ''",
+                some,
+            )
+            for key, request, *reply in rows:
+                if request == wanted[key]:
+                    found[request] = _reply(reply)
+                else:
+                    self._warn_changed(key)
         return found
 
-    def keep(self, fingerprint: str, question: Question, reply: Reply) -> Reply:
-        """Commits a reply; where another process was first with this request, its reply stays and comes back."""
-        request = request_of(fingerprint, question)
-        values = (
-            key_of(request), request, _whole(reply.text), reply.finish_reason, reply.model,
-            json.dumps(dict(reply.usage)), question.prompt, datetime.now(UTC).isoformat(timespec="seconds"),
-            json.dumps(_versions()),
-        )  # fmt: skip
-        with self._explained():
-            self._connection.execute(
-                "INSERT INTO replies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
-                "request = excluded.request, text = excluded.text, finish_reason = excluded.finish_reason, "
-                "model = excluded.model, usage = excluded.usage, prompt = excluded.prompt, time = excluded.time, "
-                "versions = excluded.versions WHERE replies.request <> excluded.request",
-                values,
+    def recall(self, questions: Sequence[Question]) -> dict[tuple[str, int], dict[str, Reply]]:
+        """(text, sample) -> {spelling of a language model: its latest reply}, whoever was asked."""
+        wanted = {question_key(q.text, q.sample): (q.text, q.sample) for q in questions}
+        keys = list(wanted)
+        found: dict[tuple[str, int], dict[str, Reply]] = {}
+        for start in range(0, len(keys), _AT_ONCE):
+            some = keys[start : start + _AT_ONCE]
+            rows = self.rows(
+                "SELECT question, llm, text, finish_reason, model, usage, details FROM replies "
+                f"WHERE question IN ({', '.join('?' * len(some))}) AND superseded = '' ORDER BY time, key",
+                some,
             )
-        return self.find(fingerprint, [question])[question]
+            for key, llm, *reply in rows:
+                found.setdefault(wanted[key], {})[llm] = _reply(reply)
+        return found
+
+    def keep(self, request: str, question: Question, reply: Reply, llm: str = "", *, refresh: bool = False) -> Reply:
+        """Commits a reply and returns it. Where another process was first with this request, its reply stays and comes
+        back; with `refresh` the earlier one is set aside, and kept as superseded."""
+        row = _row(request, question, reply, llm)
+        if refresh:
+            aside = "UPDATE replies SET superseded = ? WHERE key = ? AND superseded = ''"
+            self.write_all([(aside, [(_now(), row[0])]), (_INSERT, [row])])
+            return reply
+        with self._explained():
+            updated = ", ".join(f"{column} = excluded.{column}" for column in COLUMNS[2:])
+            written = self._connection.execute(
+                f"{_INSERT} ON CONFLICT (key, superseded) DO UPDATE SET {updated} "
+                "WHERE replies.request <> excluded.request",
+                row,
+            ).rowcount
+        if not written:
+            return self.find([request])[request]
+        return reply if row[3] == reply.text else replace(reply, text=row[3])
+
+    def add(self, rows: Iterable[Sequence[Any]]) -> int:
+        """Insert whole rows, in the order of `COLUMNS`, in one transaction; returns how many were new."""
+        return self.write_all([(f"{_INSERT} ON CONFLICT (key, superseded) DO NOTHING", rows)])
+
+    def write_all(self, changes: Iterable[tuple[str, Iterable[Sequence[Any]]]]) -> int:
+        """Commit several changes together or not at all; returns the number of rows changed."""
+        with self._explained():
+            before = self._connection.total_changes
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                for query, rows in changes:
+                    self._connection.executemany(query, rows)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            return self._connection.total_changes - before
+
+    def usage(self, llm: str) -> dict[str, int]:
+        """What this file holds of a language model, spelled `llm`: replies and tokens, superseded ones as well."""
+        (row,) = self.rows(
+            "SELECT count(*), coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0) FROM replies "
+            "WHERE llm = ?",
+            [llm],
+        )
+        return dict(zip(("replies", "prompt_tokens", "completion_tokens"), row, strict=True))
+
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query; for commands that show what is kept."""
+        with self._explained():
+            return self._connection.execute(query, values).fetchall()
+
+    def write(self, query: str, values: Sequence[Any] = ()) -> int:
+        """Commit one change; returns the number of rows changed."""
+        with self._explained():
+            return self._connection.execute(query, values).rowcount
+
+    def _warn_changed(self, key: str) -> None:
+        warnings.warn(
+            f"reply cache {str(self.path)!r}: the entry {key[:12]} holds another request than its key says, so it was "
+            "changed or damaged; it is asked again.",
+            DescbenchWarning,
+            stacklevel=3,
+        )
 
     def _prepare(self) -> None:
         run = self._connection.execute
@@ -135,10 +237,27 @@ class ReplyStore:
             )
         self._set_journal()
         run("BEGIN IMMEDIATE")  # fails here and not after the first reply where the file cannot be written
-        run(_TABLE)
+        if tables and run("PRAGMA user_version").fetchone()[0] == 1:  # asked again: another process may have moved it
+            self._from_first_schema()
+        for statement in _TABLES.split(";\n"):
+            run(statement)
         run(f"PRAGMA application_id = {_APPLICATION}")
         run(f"PRAGMA user_version = {_SCHEMA}")
         run("COMMIT")
+
+    def _from_first_schema(self) -> None:
+        """Version 1 did not say who was asked, and had no superseded replies."""
+        run = self._connection.execute
+        run("ALTER TABLE replies RENAME TO first")
+        run(_TABLES.split(";\n")[0])
+        old = run("SELECT key, request, text, finish_reason, model, usage, prompt, time, versions FROM first")
+        for key, request, text, finish_reason, model, usage, prompt, when, versions in old.fetchall():
+            asked, tokens = json.loads(request), json.loads(usage)
+            question = question_key(asked["text"], asked["sample"])
+            counts = (int(tokens.get("prompt_tokens", 0)), int(tokens.get("completion_tokens", 0)))
+            row = (key, "", request, text, finish_reason, model, usage, "{}", prompt, question, "", when, versions)
+            run(_INSERT, row + counts)
+        run("DROP TABLE first")
 
     def _set_journal(self) -> None:
         """WAL lets others read while one writes; file systems of the network refuse it, and DELETE works everywhere."""
@@ -173,73 +292,23 @@ class ReplyStore:
             raise InputError(f"reply cache {str(self.path)!r} cannot be used: {error}. {hint}") from error
 
 
-class CachedLLM:
-    """A language model that looks its replies up first. `hits`, `asked` and `usage` count this run's.
+def _reply(columns: Sequence[str]) -> Reply:
+    text, finish_reason, model, usage, details = columns
+    return Reply(text, finish_reason, model, json.loads(usage), json.loads(details) if details != "{}" else {})
 
-    Questions with the same text and sample are one request. Every reply is kept as it arrives, whatever comes after.
-    """
 
-    def __init__(self, llm: LLM, store: ReplyStore) -> None:
-        self._llm = llm
-        self._store = store
-        self.hits = 0
-        self.asked = 0
-        self.usage: Counter[str] = Counter()
+def _row(request: str, question: Question, reply: Reply, llm: str) -> tuple[Any, ...]:
+    details = {name: value for name, value in reply.details.items() if name != "request"}  # it has a column of its own
+    return (
+        key_of(request), "", request, _whole(reply.text), reply.finish_reason, reply.model,
+        json.dumps(dict(reply.usage)), json.dumps(details, sort_keys=True), question.prompt,
+        question_key(question.text, question.sample), llm, _now(), json.dumps(_versions()),
+        int(reply.usage.get("prompt_tokens", 0)), int(reply.usage.get("completion_tokens", 0)),
+    )  # fmt: skip
 
-    @property
-    def name(self) -> str:
-        return self._llm.name
 
-    @property
-    def fingerprint(self) -> str:
-        return self._llm.fingerprint
-
-    def __repr__(self) -> str:
-        return repr(self._llm)
-
-    def complete(self, questions: Sequence[Question]) -> list[Reply]:
-        replies = dict(self.stream(questions))
-        return [replies[index] for index in range(len(questions))]
-
-    def stream(self, questions: Sequence[Question]) -> Iterator[tuple[int, Reply]]:
-        """Kept replies first, then new ones as they arrive.
-
-        Raises `DescbenchError` when the language model ends without an answer to every question.
-        """
-        where: dict[Question, list[int]] = {}  # one request -> its positions
-        for index, question in enumerate(questions):
-            where.setdefault(Question(question.text, question.sample), []).append(index)
-        kept = self._store.find(self.fingerprint, where)
-        self.hits += len(kept)
-        for request, reply in kept.items():
-            for index in where[request]:
-                yield index, reply
-        missing = [questions[indices[0]] for request, indices in where.items() if request not in kept]
-        answered = 0
-        for at, fresh in self._ask(missing):
-            reply = self._store.keep(self.fingerprint, missing[at], fresh)
-            answered += 1
-            self.asked += 1
-            self.usage.update(fresh.usage)
-            report("asking the language model", answered, len(missing))
-            for index in where[Question(missing[at].text, missing[at].sample)]:
-                yield index, reply
-        if answered != len(missing):
-            raise DescbenchError(
-                f"{self!r} answered {answered} of {len(missing)} questions and gave no error. "
-                "What was answered is kept; the same command asks the others again."
-            )
-
-    def _ask(self, questions: list[Question]) -> Iterator[tuple[int, Reply]]:
-        if not questions:
-            return
-        stream = getattr(self._llm, "stream", None)
-        if stream is not None:
-            yield from stream(questions)
-            return
-        for start in range(0, len(questions), _CHUNK):
-            replies = self._llm.complete(questions[start : start + _CHUNK])
-            yield from enumerate(replies, start)
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def _whole(text: str) -> str:
@@ -250,5 +319,7 @@ def _whole(text: str) -> str:
 def _versions() -> dict[str, str]:
     """The versions of the libraries that are in use now and may have had a part in a reply."""
     used = [library for library in ("descbench", "openai", "transformers", "torch") if library in sys.modules]
-    found = {library: version_of(library) for library in used}
-    return {"python": sys.version.split()[0]} | {library: version for library, version in found.items() if version}
+    return {"python": sys.version.split()[0]} | {name: found for name in used if (found := _version(name))}
+
+
+_version = cache(version_of)  # looking one up reads files; it does not change while we run

@@ -1,0 +1,64 @@
+"""Which lines of a file a person wrote: a file remembers a checksum of every line that was generated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from zlib import crc32
+
+from descbench.descriptions import Descriptions
+from descbench.vocabulary import normalise
+
+_MARK = "generated"
+_A_LINE = 12  # checksums
+
+
+def marked(descriptions: Descriptions, since: Descriptions) -> Descriptions:
+    """The same, with a checksum of every text that `since` does not have; what `since` remembers stays remembered."""
+    old = set(_checksums(since))
+    known = {*_remembered(since), *_remembered(descriptions)}
+    sums = sorted(known | {new for new in _checksums(descriptions) if new not in old})
+    lines = [" ".join(sums[start : start + _A_LINE]) for start in range(0, len(sums), _A_LINE)]
+    return replace(descriptions, provenance={**descriptions.provenance, _MARK: lines})
+
+
+def edited(descriptions: Descriptions) -> dict[tuple[int, ...], list[str]]:
+    """The texts that a person wrote or changed, by class (id,) or by pair (id, rival): those of `id` against `rival`.
+
+    Empty for a file that remembers nothing, as an imported one.
+    """
+    known = _remembered(descriptions)
+    found: dict[tuple[int, ...], list[str]] = {}
+    if known:
+        for subject, text, checksum in _lines(descriptions):
+            if checksum not in known:
+                found.setdefault(subject, []).append(text)
+    return found
+
+
+def removed(descriptions: Descriptions) -> int:
+    """How many generated lines are no longer there: deleted, or changed."""
+    return len(_remembered(descriptions) - set(_checksums(descriptions)))
+
+
+def _remembered(descriptions: Descriptions) -> set[str]:
+    lines = descriptions.provenance.get(_MARK, [])
+    return {checksum for line in lines for checksum in str(line).split()} if isinstance(lines, list) else set()
+
+
+def _checksums(descriptions: Descriptions) -> Iterator[str]:
+    return (checksum for _, _, checksum in _lines(descriptions))
+
+
+def _lines(descriptions: Descriptions) -> Iterator[tuple[tuple[int, ...], str, str]]:
+    """(subject, text, checksum). The name enters, and not the id: a file may be read under other ids."""
+    names = {id_: normalise(name) for id_, name in descriptions.names.items()}
+    for id_, texts in descriptions.classes.items():
+        start = crc32(f"{names.get(id_, id_)}\n".encode())
+        for text in texts:
+            yield (id_,), text, f"{crc32(text.encode('utf-8', 'replace'), start):08x}"
+    for (a, b), both in descriptions.pairs.items():
+        for (one, other), texts in zip(((a, b), (b, a)), both, strict=True):
+            start = crc32(f"{names.get(one, one)}\n{names.get(other, other)}\n".encode())
+            for text in texts:
+                yield (one, other), text, f"{crc32(text.encode('utf-8', 'replace'), start):08x}"

@@ -1,0 +1,140 @@
+"""A language model that looks its replies up first, and keeps every new one as it arrives."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+from descbench.errors import DescbenchError
+from descbench.progress import report
+from descbench.prompts import Question, Reply
+from descbench.store.replies import ReplyStore, canonical, key_of, plain_request
+
+if TYPE_CHECKING:
+    from descbench.llms.base import LLM
+
+_LOOK_UP = 500  # questions that are looked up together
+_CHUNK = 16  # questions at once where a language model does not hand over replies as they arrive
+
+
+class CachedLLM:
+    """A language model that looks its replies up first. `hits`, `asked`, `unanswered` and `usage` count this run's.
+
+    Questions with the same text, sample and schema are one request. Every reply is kept as it arrives, whatever comes
+    after. With `refresh` nothing is looked up: all is asked anew, and what was kept is set aside as superseded.
+    """
+
+    def __init__(self, llm: LLM, store: ReplyStore, *, refresh: bool = False) -> None:
+        self._llm = llm
+        self._store = store
+        self._refresh = refresh
+        self.hits = 0
+        self.asked = 0
+        self.unanswered = 0
+        self.usage: Counter[str] = Counter()
+
+    @property
+    def name(self) -> str:
+        return self._llm.name
+
+    @property
+    def fingerprint(self) -> str:
+        return self._llm.fingerprint
+
+    def __repr__(self) -> str:
+        return repr(self._llm)
+
+    def requests(self, question: Question) -> list[dict[str, Any]]:
+        """What stands for this question, the likeliest first: see `descbench.llms.base.RecordingLLM`."""
+        own = getattr(self._llm, "requests", None)
+        return own(question) if own else [plain_request(self.fingerprint, question)]
+
+    def complete(self, questions: Sequence[Question]) -> list[Reply]:
+        replies = dict(self.stream(questions))
+        return [replies[index] for index in range(len(questions))]
+
+    def stream(self, questions: Sequence[Question]) -> Iterator[tuple[int, Reply]]:
+        """Kept replies first, then new ones as they arrive. Of many questions only the missing ones' places are held.
+
+        Raises `DescbenchError` when the language model ends without an answer to every question.
+        """
+        missing = array("q")  # the first place of each request that is not kept
+        again: dict[int, list[int]] = {}  # that place -> the further places of the same request
+        first: dict[int, int] = {}
+        for start in range(0, len(questions), _LOOK_UP):
+            some = questions[start : start + _LOOK_UP]
+            for place, (request, reply) in enumerate(self._look_up(some), start):
+                new = first.setdefault(request, place) == place
+                if reply is not None:
+                    self.hits += new
+                    yield place, reply
+                elif new:
+                    missing.append(place)
+                else:
+                    again.setdefault(first[request], []).append(place)
+        del first
+        answered = 0
+        for at, fresh in self._ask(_Picked(questions, missing)):
+            place = missing[at]
+            reply = self._kept(questions[place], fresh)
+            answered += 1
+            report("asking the language model", answered, len(missing))
+            for index in (place, *again.get(place, ())):
+                yield index, reply
+        if answered != len(missing):
+            raise DescbenchError(
+                f"{self!r} answered {answered} of {len(missing)} questions and gave no error. "
+                "What was answered is kept; the same command asks the others again."
+            )
+
+    def _look_up(self, questions: Sequence[Question]) -> Iterator[tuple[int, Reply | None]]:
+        """For each question a number that stands for its request, and the reply that is kept: to the likeliest request,
+        or to one that may take its place."""
+        possible = [[canonical(request) for request in self.requests(question)] for question in questions]
+        wanted = [] if self._refresh else [request for requests in possible for request in requests]
+        kept = self._store.find(wanted)
+        for requests in possible:
+            reply = next((kept[request] for request in requests if request in kept), None)
+            yield int(key_of(requests[0])[:32], 16), reply  # half a hash: this number is held for every question
+
+    def _kept(self, question: Question, fresh: Reply) -> Reply:
+        if not fresh.answered:
+            self.unanswered += 1
+            return fresh
+        self.asked += 1
+        self.usage.update(fresh.usage)
+        request = canonical(fresh.details.get("request") or self.requests(question)[0])
+        return self._store.keep(request, question, fresh, repr(self._llm), refresh=self._refresh)
+
+    def _ask(self, questions: Sequence[Question]) -> Iterator[tuple[int, Reply]]:
+        if not len(questions):
+            return
+        stream = getattr(self._llm, "stream", None)
+        if stream is not None:
+            yield from stream(questions)
+            return
+        for start in range(0, len(questions), _CHUNK):
+            replies = self._llm.complete(questions[start : start + _CHUNK])
+            yield from enumerate(replies, start)
+
+
+class _Picked(Sequence[Question]):
+    """Some places of a sequence, as a sequence: each question is made when it is looked at, and not kept."""
+
+    def __init__(self, questions: Sequence[Question], places: Sequence[int]) -> None:
+        self._questions = questions
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, at: int) -> Question: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Question]: ...
+    def __getitem__(self, at: int | slice) -> Question | list[Question]:
+        if isinstance(at, slice):
+            return [self._questions[place] for place in self._places[at]]
+        return self._questions[self._places[at]]
