@@ -70,6 +70,8 @@ def _adapter(kind: str, spec: str, table: dict[str, Any], options: dict[str, Any
         raise SpecError(f"the {kind[:-1]} is spelled NAME or NAME:ARGUMENT, given: {spec!r}")
     name, _, argument = spec.partition(":")
     adapter = resolve(kind, name, table)
+    if name in ("http", "https"):
+        argument = spec.strip()  # a URL is its own argument
     try:
         return adapter.from_spec(argument, **options)
     except TypeError as error:
@@ -84,7 +86,8 @@ def encoder(spec: str, **options: Any) -> Any:
 
 
 def llm(spec: str, **options: Any) -> Any:
-    """The language model that `spec` spells: "transformers:PATH_OR_ID", "demo"; named options."""
+    """The language model that `spec` spells: "openai:MODEL", "http://HOST:PORT/v1#MODEL", "transformers:PATH_OR_ID",
+    "demo"; named options."""
     return _adapter("llms", spec, LLMS, options)
 
 

@@ -30,6 +30,7 @@ class DemoLLM(TransformersLLM):
             temperature=temperature,
             top_p=top_p,
             seed=seed,
+            structured="text",  # it has read lists, and no JSON
         )
 
     @classmethod

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+import math
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from descbench.errors import AccessError, InputError, SpecError, listed
+from descbench.errors import AccessError, DescbenchWarning, InputError, SpecError, listed
+from descbench.llms.rows import Grammar, Gumbel, Leave, Row, chance_of, joined
+from descbench.parsing import SCHEMAS
 from descbench.prompts import Question, Reply
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
+_WINDOW = 16  # batches of questions that are read ahead and sorted by length
+_LEAVE = 0.25  # the share of a batch that has to end before ended rows leave it
+_STRUCTURED = ("auto", "text", "json_schema")
 _WEIGHTS = (".safetensors", ".bin")
 _SMALL = 64 * 2**20  # bytes of weights up to which all of them enter the fingerprint
 _Number = TypeVar("_Number", int, float)
@@ -29,6 +39,8 @@ class TransformersLLM:
     Nothing is loaded before the first question. The reply to a question depends on its text, its `sample` and the
     parameters below, and not on the questions around it, on their order, or on `batch_size`.
     `temperature=0` takes the likeliest token: then all samples of a question are equal.
+    `structured` is about questions with a schema: "json_schema" allows only tokens that keep to it (through the extra
+    xgrammar), "text" asks and hopes, "auto" enforces it where xgrammar is installed and knows the tokenizer.
     """
 
     def __init__(
@@ -41,6 +53,7 @@ class TransformersLLM:
         temperature: float = 0.7,  # as the papers ask GPT
         top_p: float = 1.0,
         seed: int = 0,
+        structured: str = "auto",
     ) -> None:
         self.path_or_id = str(path_or_id)
         self.device = device
@@ -51,6 +64,14 @@ class TransformersLLM:
             raise InputError(f"top_p must be above 0 and at most 1, not {top_p}.")
         self.top_p = top_p
         self.seed = seed
+        if structured not in _STRUCTURED:
+            raise InputError(f"structured must be one of {listed(_STRUCTURED)}, not {structured!r}.")
+        if structured == "json_schema" and not _has_xgrammar():
+            raise InputError(
+                "structured='json_schema' needs xgrammar, which is not installed. "
+                "Run pip install \"descbench[xgrammar]\", or take structured='auto'."
+            )
+        self.structured = structured
         local = Path(self.path_or_id).expanduser()
         self._folder = local if local.is_dir() else None
         if self._folder is None:
@@ -112,43 +133,65 @@ class TransformersLLM:
         except (HfHubHTTPError, OSError) as error:
             raise self._unreachable(error) from None
 
+    def requests(self, question: Question) -> list[dict[str, Any]]:
+        """What a reply is kept under: for a question with a schema also that, and whether it is enforced."""
+        plain = {"llm": self.fingerprint, "text": question.text, "sample": question.sample}
+        if not question.schema:
+            return [plain]
+        modes = [self.structured]
+        if self.structured == "auto":
+            modes = ["json_schema", "text"] if _has_xgrammar() else ["text", "json_schema"]
+        return [{**plain, "schema": question.schema, "mode": mode} for mode in modes]
+
     def complete(self, questions: Sequence[Question]) -> list[Reply]:
         """One reply a question, in the order of the questions."""
         replies = dict(self.stream(questions))
         return [replies[position] for position in range(len(questions))]
 
     def stream(self, questions: Sequence[Question]) -> Iterator[tuple[int, Reply]]:
-        """Each (position, reply) as its batch is done. A question that stands there twice is asked once."""
-        positions = defaultdict(list)
-        for position, question in enumerate(questions):
-            positions[question].append(position)
-        if not positions:
-            return
-        for batch in self._batches(list(positions)):
-            for question, reply in zip(batch.questions, self._generate(batch), strict=True):
-                for position in positions[question]:
-                    yield position, reply
+        """Each (position, reply) soon after it ends; its place in the batch goes to a question that waits.
 
-    def _batches(self, questions: Sequence[Question]) -> Iterator[_Batch]:
-        """Questions of about one length together, the longest first: what does not fit in memory shows at once."""
-        tokenizer = self._loaded.tokenizer
-        prompts = [
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": question.text}],
-                add_generation_prompt=True,
-                tokenize=False,
-                enable_thinking=False,  # templates that know no thinking ignore it
-            )
-            for question in questions
-        ]
-        tokens = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-        limits = [self._limit(question, len(ids)) for question, ids in zip(questions, tokens, strict=True)]
-        order = sorted(range(len(questions)), key=lambda i: (limits[i], -len(tokens[i])))
-        while order:
-            # One limit a batch: a question near the end of the context must not shorten its neighbours' replies.
-            taken = [i for i in order[: self.batch_size] if limits[i] == limits[order[0]]]
-            order = order[len(taken) :]
-            yield _Batch([questions[i] for i in taken], [tokens[i] for i in taken], limits[taken[0]])
+        `_WINDOW` batches of questions are read ahead. One that stands twice among them is asked once.
+        The library's own continuous batching takes no noise of ours but by a back door, and is slower on a CPU.
+        """
+        waiting = self._rows(questions)
+        running: list[Row] = []
+        cache = None
+        while True:
+            entering = list(islice(waiting, self.batch_size - len(running)))
+            if entering and cache is not None:
+                first = self._advance(entering, None, steps=1)
+                yield from self._ended(entering)
+                running, cache = joined((running, cache), (entering, first))
+            else:
+                running = running + entering
+            if not running:
+                return
+            cache = self._advance(running, cache, steps=self.max_tokens)
+            yield from self._ended(running)
+            running, cache = joined((running, cache))
+
+    def _rows(self, questions: Sequence[Question]) -> Iterator[Row]:
+        """Questions as tokens, a window at a time, the longest first: what does not fit in memory shows at once."""
+        window = _WINDOW * self.batch_size
+        for start in range(0, len(questions), window):
+            positions = defaultdict(list)
+            for position in range(start, min(start + window, len(questions))):
+                positions[questions[position]].append(position)
+            tokenizer = self._loaded.tokenizer
+            prompts = [
+                tokenizer.apply_chat_template(
+                    [{"role": "user", "content": question.text}],
+                    add_generation_prompt=True,
+                    tokenize=False,
+                    enable_thinking=False,  # templates that know no thinking ignore it
+                )
+                for question in positions
+            ]
+            tokens = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+            for question, prompt in sorted(zip(positions, tokens, strict=True), key=lambda pair: -len(pair[1])):
+                limit = self._limit(question, len(prompt))
+                yield Row(question, positions[question], prompt, limit, self._matcher(question))
 
     def _limit(self, question: Question, length: int) -> int:
         """How many tokens a reply may have: `max_tokens`, or what the model's context leaves."""
@@ -160,55 +203,123 @@ class TransformersLLM:
             )
         return min(self.max_tokens, context - length)
 
-    def _generate(self, batch: _Batch) -> list[Reply]:
+    def _advance(self, rows: Sequence[Row], cache: Any, *, steps: int) -> Any:
+        """Lets all rows go on by at most `steps` tokens, until enough of them have ended. Returns their cache.
+
+        `cache` holds all but the last token of each row. None: they are read anew, and so they are next time where None
+        comes back, since this model's cache cannot be taken apart.
+        """
         import torch
-        from transformers import GenerationConfig, LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+        from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
         loaded = self._loaded
-        width = max(map(len, batch.tokens))
+        device = loaded.model.device
+        width = max(len(row) for row in rows)
         # Padded on the left, so that every row goes on at its right end; the mask hides the padding, and generate()
         # counts positions by the mask. So a row computes the same alone and in company, up to float noise.
-        ids = torch.full((len(batch.tokens), width), loaded.pad)  # (B, width)
+        ids = torch.full((len(rows), width), loaded.pad)  # (B, width)
         mask = torch.zeros_like(ids)
-        for row, tokens in enumerate(batch.tokens):
-            ids[row, width - len(tokens) :] = torch.tensor(tokens)
-            mask[row, width - len(tokens) :] = 1
-        # Sampling as generate() does it draws from one stream for the whole batch. Here do_sample is off and chance
-        # comes in by the Gumbel-max trick: the largest of logit + Gumbel noise is a draw from the softmax.
-        processors = LogitsProcessorList()
+        for place, row in enumerate(rows):
+            ids[place, width - len(row) :] = torch.tensor(row.prompt + row.reply)
+            mask[place, width - len(row) :] = 1
+        # No row may outgrow the context, not even one that has ended and is carried along.
+        steps = min(steps, max(row.limit - len(row.reply) for row in rows), loaded.context - width)
+        leave = math.ceil(len(rows) * _LEAVE) if loaded.joins else len(rows)
+        with torch.inference_mode(), _quiet():
+            output = loaded.model.generate(
+                input_ids=ids.to(device),
+                attention_mask=mask.to(device),
+                past_key_values=cache,
+                logits_processor=LogitsProcessorList(self._processors(rows, width, device)),
+                stopping_criteria=StoppingCriteriaList([Leave(rows, width, loaded.ends, leave, device)]),
+                generation_config=GenerationConfig(
+                    do_sample=False,
+                    max_new_tokens=steps,
+                    eos_token_id=sorted(loaded.ends) or None,
+                    pad_token_id=loaded.pad,
+                    return_dict_in_generate=True,
+                ),
+            )
+        for row, tokens in zip(rows, output.sequences[:, width:].tolist(), strict=True):
+            row.take(tokens, loaded.ends)
+        return output.past_key_values if loaded.joins else None
+
+    def _processors(self, rows: Sequence[Row], width: int, device: Any) -> list[Any]:
+        """What turns logits into scores, of which the largest is taken.
+
+        Sampling as generate() does it draws from one stream for the whole batch. Here do_sample is off and chance comes
+        in by the Gumbel-max trick: the largest of logit + Gumbel noise is a draw from the softmax.
+        """
+        from transformers import TemperatureLogitsWarper, TopPLogitsWarper
+
+        processors: list[Any] = []
+        if any(row.matcher for row in rows):
+            loaded = self._loaded
+            size = loaded.model.config.get_text_config().vocab_size  # some tokenizers know more than their model
+            special = {token for token, text in loaded.tokenizer.added_tokens_decoder.items() if text.special}
+            processors.append(Grammar(rows, width, sorted(t for t in special - loaded.ends if t < size)))
         if self.temperature > 0:
             processors.append(TemperatureLogitsWarper(float(self.temperature)))
             if self.top_p < 1:
                 processors.append(TopPLogitsWarper(float(self.top_p)))
-            processors.append(_Gumbel([_key(self.seed, question) for question in batch.questions], width))
-        with torch.inference_mode(), _quiet():
-            output = loaded.model.generate(
-                input_ids=ids.to(loaded.model.device),
-                attention_mask=mask.to(loaded.model.device),
-                logits_processor=processors,
-                generation_config=GenerationConfig(
-                    do_sample=False,
-                    max_new_tokens=batch.limit,
-                    eos_token_id=sorted(loaded.ends) or None,
-                    pad_token_id=loaded.pad,
-                ),
-            )
-        return [
-            self._reply(len(tokens), row, batch.limit)
-            for tokens, row in zip(batch.tokens, output[:, width:].tolist(), strict=True)
-        ]
+            starts = [width - len(row.reply) for row in rows]
+            processors.append(Gumbel([chance_of(self.seed, row.question) for row in rows], starts, device))
+        return processors
 
-    def _reply(self, prompt_tokens: int, row: Sequence[int], limit: int) -> Reply:
-        """One row of the output up to its end: what follows is padding."""
-        ends = self._loaded.ends
-        length = next((place for place, token in enumerate(row) if token in ends), None)
-        kept = row[:limit] if length is None else row[:length]
+    def _ended(self, rows: Sequence[Row]) -> Iterator[tuple[int, Reply]]:
+        for row in rows:
+            if row.ended:
+                reply = self._reply(row)
+                for position in row.positions:
+                    yield position, reply
+
+    def _reply(self, row: Row) -> Reply:
+        stopped = row.ended == "stop"
+        details = {}
+        if row.question.schema:
+            mode = "json_schema" if row.matcher else "text"
+            request = next(asked for asked in self.requests(row.question) if asked["mode"] == mode)
+            details = {"request": request, "mode": mode}
         return Reply(
-            text=self._loaded.tokenizer.decode(kept, skip_special_tokens=True),
-            finish_reason="length" if length is None else "stop",
+            text=self._loaded.tokenizer.decode(row.reply[: len(row.reply) - stopped], skip_special_tokens=True),
+            finish_reason=row.ended,
             model=self.name if self._folder else "@".join(self._revision),
-            usage={"prompt_tokens": prompt_tokens, "completion_tokens": len(kept) + (length is not None)},
+            usage={"prompt_tokens": len(row.prompt), "completion_tokens": len(row.reply)},
+            details=details,
         )
+
+    def _matcher(self, question: Question) -> Any:
+        """What follows a reply by the grammar of its question's schema: one for each row. None: in plain text."""
+        if not question.schema or self.structured == "text" or self._compiler is None:
+            return None
+        from xgrammar import GrammarMatcher
+
+        if question.schema not in SCHEMAS:
+            raise InputError(f"no schema {question.schema!r}; there are: {listed(SCHEMAS)}.")
+        # On one line: a small model may write white space without end where that is allowed.
+        schema = json.dumps(SCHEMAS[question.schema])
+        return GrammarMatcher(self._compiler.compile_json_schema(schema, any_whitespace=False))  # it compiles each once
+
+    @cached_property
+    def _compiler(self) -> Any:
+        """Of grammars for this model's tokens; None where that cannot be and `structured` is "auto"."""
+        if self.structured == "auto" and not _has_xgrammar():
+            return None
+        from xgrammar import GrammarCompiler, TokenizerInfo
+
+        loaded = self._loaded
+        size = loaded.model.config.get_text_config().vocab_size
+        try:
+            tokens = TokenizerInfo.from_huggingface(
+                loaded.tokenizer, vocab_size=size, stop_token_ids=sorted(loaded.ends)
+            )
+        except (ValueError, RuntimeError) as error:  # a tokenizer of a kind that it does not know, or no end token
+            problem = f"xgrammar cannot serve {self!r}, so no schema can be enforced: {_line(error)}"
+            if self.structured == "json_schema":
+                raise InputError(f"{problem} Take structured='text', or another model.") from None
+            warnings.warn(f"{problem} It is asked in plain text.", DescbenchWarning, stacklevel=2)
+            return None
+        return GrammarCompiler(tokens)
 
     @cached_property
     def _loaded(self) -> _Loaded:
@@ -258,7 +369,8 @@ class TransformersLLM:
         # generate() takes what it is not given from here (a top_k, a repetition penalty): only what we send may count.
         model.generation_config = GenerationConfig()
         context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31
-        return _Loaded(model.to(device).eval(), tokenizer, frozenset(ends), pad, context)
+        model = model.to(device).eval()
+        return _Loaded(model, tokenizer, frozenset(ends), pad, context, _joins(model, pad))
 
     def _unreachable(self, error: Exception) -> AccessError:
         return AccessError(
@@ -269,59 +381,17 @@ class TransformersLLM:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """What the first use brings: `ends` end a reply, `context` is the most tokens that question and reply may have."""
+    """What the first use brings: `ends` end a reply, `context` is the most tokens that question and reply may have.
+
+    `joins` says whether rows can enter and leave a running batch.
+    """
 
     model: Any
     tokenizer: Any
     ends: frozenset[int]
     pad: int
     context: int
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Questions that are generated together, as tokens, and how many tokens a reply may have."""
-
-    questions: list[Question]
-    tokens: list[list[int]]
-    limit: int
-
-
-class _Gumbel:
-    """Adds to every logit its Gumbel noise: a hash of the row's key, the step and the token.
-
-    A hash, and not a `torch.Generator` a row: it takes all rows at once, and is the same on every device.
-    """
-
-    def __init__(self, keys: Sequence[int], width: int) -> None:
-        self.keys = keys
-        self.width = width
-
-    def __call__(self, input_ids: Any, scores: Any) -> Any:
-        import torch
-
-        step = input_ids.shape[1] - self.width
-        keys = torch.tensor(self.keys, device=scores.device)[:, None]  # (B, 1)
-        tokens = torch.arange(scores.shape[1], device=scores.device)[None]  # (1, vocabulary)
-        noise = _mix(_mix(tokens ^ (keys & _WORD)) ^ _mix((keys >> 32 & _WORD) + step))  # (B, vocabulary)
-        uniform = (noise.double() + 0.5) / 2**32
-        return scores.float() - torch.log(-torch.log(uniform)).float()
-
-
-_WORD = 2**32 - 1
-
-
-def _mix(x: Any) -> Any:
-    """Scrambles 32-bit numbers held in int64 (the finaliser `lowbias32`); the products wrap, the mask keeps 32 bits."""
-    x = (x ^ (x >> 16)) * 0x7FEB352D & _WORD
-    x = (x ^ (x >> 15)) * 0x846CA68B & _WORD
-    return x ^ (x >> 16)
-
-
-def _key(seed: int, question: Question) -> int:
-    """The 63 bits that a question's chance comes from."""
-    text = json.dumps([seed, question.text, question.sample])
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    joins: bool
 
 
 def _hash_folder(folder: Path) -> str:
@@ -362,6 +432,29 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+def _joins(model: Any, pad: int) -> bool:
+    """Whether the cache is plain keys and values, one for each token, and positions are told and not counted there.
+
+    Not so where layers see a sliding window or hold a state: such a batch stays together to its end.
+    """
+    import torch
+    from transformers import GenerationConfig
+    from transformers.cache_utils import DynamicLayer
+
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        return False
+    one = torch.full((1, 1), pad, device=model.device)
+    config = GenerationConfig(max_new_tokens=1, pad_token_id=pad, return_dict_in_generate=True)
+    with torch.inference_mode(), _quiet():
+        output = model.generate(input_ids=one, attention_mask=torch.ones_like(one), generation_config=config)
+    layers = getattr(output.get("past_key_values"), "layers", [])
+    return bool(layers) and all(type(layer) is DynamicLayer and layer.is_initialized for layer in layers)
+
+
+def _has_xgrammar() -> bool:
+    return find_spec("xgrammar") is not None
 
 
 def _at_least(low: _Number, name: str, given: _Number) -> _Number:
