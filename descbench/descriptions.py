@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import unicodedata
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from descbench.errors import InputError, MatchError, listed
+from descbench.errors import DescbenchWarning, InputError, MatchError, listed, nearest
 from descbench.vocabulary import Vocabulary
 
 FORMAT = "descbench descriptions, version 1"
@@ -56,38 +59,29 @@ class Descriptions:
             provenance={**self.provenance, **other.provenance},
         )
 
-    def matched(self, vocabulary: Vocabulary) -> Descriptions:
+    def matched(self, vocabulary: Vocabulary, allow_missing: bool = False) -> Descriptions:
         """The same texts under the ids of `vocabulary`, joined by name (by id where this has no names).
 
         A name that several classes share gives its texts to each of them. Classes of this that the vocabulary lacks are
-        left out, if every class of the vocabulary has its texts.
+        left out, if every class of the vocabulary is named here; with `allow_missing` they always are, and a
+        `DescbenchWarning` lists what was left out on both sides.
         Raises `MatchError` when classes on both sides stay without a partner: then the names do not fit.
         """
-        mentioned = set(self.classes) | {i for pair in self.pairs for i in pair}
+        own = sorted(self.mentioned)
+        domain = vocabulary.domain or self.domain
         same = not self.names or all(self.names.get(i) == name for i, name in vocabulary)
-        if same and mentioned <= set(vocabulary.ids.tolist()):
-            return replace(self, names=dict(vocabulary), domain=vocabulary.domain or self.domain)
-        if not self.names:
-            raise MatchError(
-                f"descriptions for the ids {listed(sorted(mentioned - set(vocabulary.ids.tolist())))}, which the "
-                f"vocabulary does not have, and no names to join by. The vocabulary has {len(vocabulary)} classes."
-            )
-        own = sorted(mentioned)
-        if nameless := [i for i in own if i not in self.names]:
-            raise MatchError(
-                f"the described classes with the ids {listed(nameless)} have no name to join by; name them"
-            )
-        targets = _targets(own, [self.names[i] for i in own], vocabulary)
-        alone = [self.names[i] for i in own if not targets[i]]
-        covered = {id_ for ids in targets.values() for id_ in ids}
-        bare = [name for id_, name in vocabulary if id_ not in covered]
-        if alone and bare:
-            raise MatchError(
-                f"the descriptions are for other classes: {vocabulary.mismatch(alone, 'described class')} "
-                f"Without a description: {listed(bare)}. Rename them on either side, or give the classes of the file."
-            )
+        if same and set(own) <= set(vocabulary.ids.tolist()):
+            return replace(self, names=dict(vocabulary), domain=domain)
+        targets = self._targets(own, vocabulary)
+        alone, bare = self._alone(targets), self._bare(vocabulary)
+        if alone and bare and not allow_missing:
+            raise MatchError(f"the descriptions are for other classes: {self._mismatch(alone, bare, vocabulary)}")
         targets = self._exact_first(targets, vocabulary)
-        pairs = {
+        if allow_missing:
+            if own and not any(targets.values()):
+                raise MatchError(f"no class fits: {self._mismatch(alone, bare, vocabulary)}")
+            _warn_left_out(self._alone(targets), bare)
+        pairs: dict[Pair, tuple[list[str], list[str]]] = {
             (a, b): texts
             for (i, j), texts in self.pairs.items()
             for a in targets.get(i, ())
@@ -95,9 +89,66 @@ class Descriptions:
             if a != b
         }
         classes = {id_: self.classes[i] for i in own if i in self.classes for id_ in targets[i]}
-        return replace(
-            self, classes=classes, pairs=pairs, names=dict(vocabulary), domain=vocabulary.domain or self.domain
-        )
+        return replace(self, classes=classes, pairs=pairs, names=dict(vocabulary), domain=domain)
+
+    @property
+    def mentioned(self) -> set[int]:
+        """The ids that have a text, or stand in a pair."""
+        return set(self.classes) | {i for pair in self.pairs for i in pair}
+
+    def targets(self, vocabulary: Vocabulary) -> dict[int, list[int]]:
+        """For each class, described or only named, its ids in `vocabulary`; none where the vocabulary lacks it."""
+        own = sorted(self.mentioned | set(self.names))
+        return self._exact_first(self._targets(own, vocabulary), vocabulary)
+
+    def left_out(self, vocabulary: Vocabulary) -> tuple[list[str], list[str]]:
+        """The classes of this that `vocabulary` lacks, and those of `vocabulary` that are not named here."""
+        return self._alone(self.targets(vocabulary)), self._bare(vocabulary)
+
+    def check_fit(self, vocabulary: Vocabulary) -> None:
+        """Raises `MatchError` where either side has a class that the other lacks: both are listed, with what is near.
+
+        Stricter than `matched`, for a file of another's: nobody knows yet whether it was meant for these classes.
+        """
+        alone, bare = self.left_out(vocabulary)
+        if alone or bare:
+            raise MatchError(
+                f"the descriptions and the vocabulary do not fit: {self._mismatch(alone, bare, vocabulary)} "
+                "To go on without them: allow_missing=True, or --allow-missing."
+            )
+
+    def _targets(self, own: Sequence[int], vocabulary: Vocabulary) -> dict[int, list[int]]:
+        known = set(vocabulary.ids.tolist())
+        if not self.names:
+            if strangers := [i for i in own if i not in known]:
+                raise MatchError(
+                    f"descriptions for the ids {listed(strangers)}, which the vocabulary does not have, and no names "
+                    f"to join by. The vocabulary has {len(vocabulary)} classes."
+                )
+            return {i: [i] for i in own}
+        if nameless := [i for i in own if i not in self.names]:
+            raise MatchError(
+                f"the described classes with the ids {listed(nameless)} have no name to join by; name them"
+            )
+        return _targets(own, [self.names[i] for i in own], vocabulary)
+
+    def _alone(self, targets: Mapping[int, Sequence[int]]) -> list[str]:
+        return [self.names[i] for i, ids in targets.items() if not ids]
+
+    def _bare(self, vocabulary: Vocabulary) -> list[str]:
+        """The classes of `vocabulary` that are neither described nor named here."""
+        if not self.names:
+            return [name for id_, name in vocabulary if id_ not in self.mentioned]
+        named = {id_ for name in dict.fromkeys(self.names.values()) for id_ in vocabulary.called(name)}
+        return [name for id_, name in vocabulary if id_ not in named]
+
+    def _mismatch(self, alone: Sequence[str], bare: Sequence[str], vocabulary: Vocabulary) -> str:
+        told = [vocabulary.mismatch(alone, "described class")] if alone else []
+        if bare:
+            near = bare if alone else [f"{name!r}{nearest(name, self.names.values())}" for name in bare[:8]]
+            more = f" and {len(bare) - len(near)} more" if len(bare) > len(near) else ""
+            told.append(f"Without a description: {listed(near)}{more}.")
+        return " ".join([*told, "Rename them on either side, or give the classes of the file."])
 
     def _exact_first(self, targets: Mapping[int, list[int]], vocabulary: Vocabulary) -> dict[int, list[int]]:
         """Each class of the vocabulary for one of ours: for the one of its very name, where others are only like it."""
@@ -141,11 +192,7 @@ class Descriptions:
 
     def save(self, path: str | Path) -> None:
         """Write one readable JSON file, whole or not at all: a text a line, so that a person can edit one."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".part")
-        temporary.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Descriptions:
@@ -170,26 +217,33 @@ class Descriptions:
             id_ = _id(entry, "id", where)
             if id_ in names:
                 raise InputError(f"{where}: id {id_} occurs twice; each class needs an id of its own")
-            names[id_] = str(entry.get("name") or "")
+            names[id_] = _encodable(str(entry.get("name") or ""), where)
             texts = checked_texts(entry.get("texts"), where)
             if texts:
                 classes[id_] = texts
         for number, entry in enumerate(data.get("pairs", [])):
             where = f"{path}, pair entry {number}"
             ids = entry.get("ids") if isinstance(entry, dict) else None
-            if not isinstance(ids, list) or len(ids) != 2 or not all(isinstance(i, int) for i in ids):
+            if not isinstance(ids, list) or len(ids) != 2 or not all(is_id(i) for i in ids):
                 raise InputError(f"{where}: 'ids' must be two class ids")
             if ids[0] == ids[1]:
                 raise InputError(f"{where}: a pair needs two classes, given: class {ids[0]} twice")
+            if (ids[0], ids[1]) in pairs or (ids[1], ids[0]) in pairs:
+                raise InputError(f"{where}: the classes {ids[0]} and {ids[1]} occur twice as a pair; keep one entry")
             pairs[ids[0], ids[1]] = (
                 checked_texts(entry.get("first"), where),
                 checked_texts(entry.get("second"), where),
             )
             called = entry.get("names")
             for i, name in zip(ids, called if isinstance(called, list) else [], strict=False):
-                names.setdefault(i, str(name or ""))
+                names.setdefault(i, _encodable(str(name or ""), where))
         named = {i: name for i, name in names.items() if name}
-        return cls(classes, pairs, named, str(data.get("domain") or ""), data.get("provenance") or {})
+        provenance = data.get("provenance") or {}
+        if not isinstance(provenance, dict):
+            raise InputError(f"{path}: 'provenance' must be an object, given: {provenance!r:.80}")
+        if not is_encodable(provenance):
+            raise InputError(f"{path}: half of a character in 'provenance': {provenance!r:.80}; write it again")
+        return cls(classes, pairs, named, _encodable(str(data.get("domain") or ""), f"{path}, domain"), provenance)
 
 
 def _targets(own: Sequence[int], names: Sequence[str], vocabulary: Vocabulary) -> dict[int, list[int]]:
@@ -207,26 +261,133 @@ def _targets(own: Sequence[int], names: Sequence[str], vocabulary: Vocabulary) -
     return targets
 
 
+def _warn_left_out(alone: Sequence[str], bare: Sequence[str]) -> None:
+    """One warning on what `allow_missing` went on without."""
+    told = (
+        [f"{len(alone)} described classes left out, which the vocabulary lacks: {listed(alone, 20)}"] if alone else []
+    )
+    told += [f"{len(bare)} classes of the vocabulary without a description: {listed(bare, 20)}"] if bare else []
+    if told:
+        warnings.warn("; ".join(told), DescbenchWarning, stacklevel=3)
+
+
 def _id(entry: Any, key: str, where: str) -> int:
-    if not isinstance(entry, dict) or not isinstance(entry.get(key), int):
+    if not isinstance(entry, dict) or not is_id(entry.get(key)):
         raise InputError(f"{where}: '{key}' must be a whole number, given: {entry!r:.80}")
     return int(entry[key])
+
+
+def is_id(value: Any) -> bool:
+    """Whether a vocabulary could hold it: a whole number of at most 63 bits."""
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+
+
+def _encodable(text: str, where: str) -> str:
+    """The text; raises `InputError` where no file can hold it, since half of a character (a surrogate) is left."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{where}: half of a character at {error.start} of {text!r:.80}; write it again") from None
+    return text
+
+
+def is_encodable(data: Any) -> bool:
+    """Whether a file can hold all texts of what JSON said: "\\ud83d" is half of a character, and no text."""
+    try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def checked_name(name: Any, where: str) -> str:
+    """A name that a vocabulary can have; raises `InputError` that says where it is not one."""
+    if not isinstance(name, str) or not name.strip():
+        raise InputError(f"{where}: a class without a name (given: {name!r:.80}); every class needs a name in words")
+    if any(unicodedata.category(c) == "Cc" for c in name):
+        raise InputError(f"{where}: the class name {name!r:.80} has control characters; remove them")
+    return _encodable(name, where)
 
 
 def checked_texts(texts: Any, where: str) -> list[str]:
     """A list of non-blank texts, as given; raises `InputError` that says where it is not one."""
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise InputError(f"{where}: expected a list of texts in double quotes, given: {texts!r:.80}")
-    return [text for text in texts if text.strip()]
+    return [_encodable(text, where) for text in texts if text.strip()]
+
+
+class Repeated(dict[str, Any]):
+    """A JSON object in which a key occurs twice. `members` has them all; as a dictionary it has the last of each."""
+
+    def __init__(self, members: Sequence[tuple[str, Any]]) -> None:
+        super().__init__(members)
+        self.members = tuple(members)
+
+    @property
+    def key(self) -> str:
+        """The first key that occurs twice."""
+        return next(key for key, count in Counter(key for key, _ in self.members).items() if count > 1)
+
+
+def read_text(path: Path) -> str:
+    """A text file, without its byte order mark; raises `InputError` where there is none, or it is no UTF-8 text."""
+    if not path.is_file():
+        raise InputError(f"no file {path}; give a file of descriptions")
+    with path.open("rb") as file:
+        content = file.read(4096)
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise InputError(f"{path} is not UTF-8 text: it begins as UTF-16 does. Save it as UTF-8")
+        if b"\0" in content:
+            raise InputError(f"{path} is not UTF-8 text but binary: it has a zero byte at {content.index(0)}")
+        content += file.read()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8") from None
+
+
+def parse_json(text: str, where: str) -> Any:
+    """What JSON says. A key that occurs twice in the outermost object makes it `Repeated`.
+
+    Raises `InputError` where it is no JSON, or where a key occurs twice deeper inside: one of the two would be lost.
+    """
+    twice: list[Repeated] = []
+
+    def members(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        plain = dict(found)
+        if len(plain) == len(found):
+            return plain
+        twice.append(Repeated(found))
+        return twice[-1]
+
+    try:
+        data = json.loads(text, object_pairs_hook=members)
+    except RecursionError:
+        raise InputError(f"{where} is not valid JSON of descriptions: it is nested too deeply") from None
+    except ValueError as error:  # also a number of thousands of digits
+        raise InputError(f"{where} is not valid JSON: {error}. Was it edited? A comma may be missing.") from None
+    for inner in twice:
+        if inner is not data:
+            once(inner, where)
+    return data
+
+
+def once(data: Any, where: object) -> Any:
+    """The same; raises `InputError` for an object in which a key occurs twice."""
+    if isinstance(data, Repeated):
+        raise InputError(f"{where}: the key {data.key!r:.80} occurs twice in one object; rename or merge the two")
+    return data
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds; raises `InputError` where there is no such file or it is broken."""
-    if not path.is_file():
-        raise InputError(f"no file {path}; give a file of descriptions")
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON: {error}. Was it edited? A comma may be missing.") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    """What a JSON file holds; raises `InputError` where there is no such file, it is broken, or a key occurs twice."""
+    return once(parse_json(read_text(path), str(path)), path)
+
+
+def write_whole(path: str | Path, text: str) -> None:
+    """Write a file whole or not at all; line breaks stay as they are."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text, encoding="utf-8", newline="")
+    temporary.replace(path)

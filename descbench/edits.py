@@ -9,7 +9,7 @@ from zlib import crc32
 from descbench.descriptions import Descriptions
 from descbench.vocabulary import normalise
 
-_MARK = "generated"
+MARK = "generated"  # the entry of the provenance
 _A_LINE = 12  # checksums
 
 
@@ -19,7 +19,7 @@ def marked(descriptions: Descriptions, since: Descriptions) -> Descriptions:
     known = {*_remembered(since), *_remembered(descriptions)}
     sums = sorted(known | {new for new in _checksums(descriptions) if new not in old})
     lines = [" ".join(sums[start : start + _A_LINE]) for start in range(0, len(sums), _A_LINE)]
-    return replace(descriptions, provenance={**descriptions.provenance, _MARK: lines})
+    return replace(descriptions, provenance={**descriptions.provenance, MARK: lines})
 
 
 def edited(descriptions: Descriptions) -> dict[tuple[int, ...], list[str]]:
@@ -42,7 +42,7 @@ def removed(descriptions: Descriptions) -> int:
 
 
 def _remembered(descriptions: Descriptions) -> set[str]:
-    lines = descriptions.provenance.get(_MARK, [])
+    lines = descriptions.provenance.get(MARK, [])
     return {checksum for line in lines for checksum in str(line).split()} if isinstance(lines, list) else set()
 
 

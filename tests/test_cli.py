@@ -5,42 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
+from conftest import Run
 from PIL import Image
 
-from descbench.cli import main
 from descbench.demo.guide import species
 from descbench.demo.renderer import render
 from descbench.descriptions import Descriptions
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command in an empty folder, with a cache of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DESCBENCH_CACHE", str(tmp_path / "kept"))
-
-    def command(*arguments: object) -> Done:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return Done(int(ended.value.code or 0), out, err)
-
-    return command
 
 
 @pytest.fixture
@@ -199,7 +173,14 @@ def bad(name: str, *command: str, files: dict[str, str] | None = None, says: str
         ),
         bad("no classes file", "generate", "nothing.txt", "--llm", "demo", says="nothing.txt"),
         bad("no language model", "generate", "a,b", says="--llm"),
-        bad("unknown language model", "generate", "a,b", "--llm", "gpt", says="There are: demo, transformers"),
+        bad(
+            "unknown language model",
+            "generate",
+            "a,b",
+            "--llm",
+            "gpt",
+            says="There are: demo, http, https, openai, replay, transformers",
+        ),
         bad("no model folder", "generate", "a,b", "--llm", "transformers:./none", says="./none"),
         bad("a method that asks nothing", "generate", "a,b", "--llm", "demo", "-m", "classname", says="asks nothing"),
         bad("misspelled method", "evaluate", "demo", "-m", "dcilp", says="did you mean 'dclip'"),
@@ -307,7 +288,7 @@ def test_ctrl_c_gives_130_and_one_line(run: Run, monkeypatch: pytest.MonkeyPatch
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("descbench.formats.read_descriptions", interrupted)
+    monkeypatch.setattr("descbench.formats.read", interrupted)
     done = run("evaluate", "demo", "-d", "x.json")
     assert done.code == 130
     assert done.err.count("\n") == 1
@@ -317,7 +298,7 @@ def test_a_fault_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("descbench.formats.read_descriptions", broken)
+    monkeypatch.setattr("descbench.formats.read", broken)
     done = run("evaluate", "demo", "-d", "x.json")
     assert done.code == 1
     assert "ZeroDivisionError" in done.err

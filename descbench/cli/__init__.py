@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from descbench.cli import classify, demo, evaluate, generate, ls
+from descbench.cli import batch, cache, classify, convert, demo, evaluate, generate, lint, ls
 from descbench.errors import DescbenchError, DescbenchWarning
 
 INTERRUPTED = 130
@@ -28,6 +28,11 @@ app.command("generate")(generate.command)
 app.command("evaluate")(evaluate.command)
 app.command("classify")(classify.command)
 app.command("ls")(ls.command)
+app.command("import")(convert.import_command)
+app.command("export")(convert.export_command)
+app.command("lint")(lint.command)
+app.add_typer(batch.app, name="batch")
+app.add_typer(cache.app, name="cache")
 app.command("demo")(demo.command)
 
 

@@ -91,20 +91,17 @@ def choose_classes(
 
     The classes are those that are given, else those described, else those of the labels file, else those of the data.
     """
-    from descbench.formats import read_descriptions
+    from descbench.formats import read
 
-    described = read_descriptions(file) if file else None
-    vocabulary = _vocabulary(classes, described, domain, labels, data)
+    given = find_classes(classes, domain) if classes else None
+    described = read(file, vocabulary=given) if file else None  # a file of numbers needs the classes that they are of
+    vocabulary = given or _vocabulary(described, domain, labels, data)
     return vocabulary, described and described.matched(vocabulary)
 
 
-def _vocabulary(
-    classes: str | None, described: Descriptions | None, domain: str, labels: Path | None, data: Any
-) -> Vocabulary:
+def _vocabulary(described: Descriptions | None, domain: str, labels: Path | None, data: Any) -> Vocabulary:
     from descbench.vocabulary import Vocabulary, read_labels
 
-    if classes:
-        return find_classes(classes, domain)
     if described is not None and described.names:
         found = described.vocabulary()
         return Vocabulary(found.names, domain or found.domain or getattr(data, "domain", ""), found.ids)

@@ -9,7 +9,8 @@ import math
 import pickle
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -139,6 +140,40 @@ class OpenCLIPEncoder:
             )
         return features[[row[text] for text in texts]]  # (T, D)
 
+    @property
+    def context_length(self) -> int:
+        """The most tokens of a text that are read."""
+        return int(self._tokenizer.context_length)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has, with its start and end, before any are cut off. Loads no weights."""
+        padding = self._tokenizer([""])[0].mode().values
+        counts: list[int] = []
+        for start in range(0, len(texts), self.batch_size):
+            batch = list(texts[start : start + self.batch_size])
+            room = max(self.context_length, 4 + max(len(text.encode("utf-8", "replace")) for text in batch))
+            counts += (self._tokenizer(batch, room) != padding).sum(dim=1).tolist()
+        return counts
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        import open_clip
+
+        with self._told():
+            return open_clip.get_tokenizer(self._model_name)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What goes wrong in open_clip, in our words; what it logs beside that is not shown."""
+        before = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
+        try:
+            yield
+        except _loading_errors() as error:
+            raise self._explained(error) from error
+        finally:
+            logging.disable(before)
+
     @cached_property
     def _loaded(self) -> _Loaded:
         """Raises `InputError` for weights or a tokenizer that do not fit, `AccessError` where they cannot be had."""
@@ -147,20 +182,13 @@ class OpenCLIPEncoder:
         if self._tag is not None:
             _check_tag(self._model_name, self._tag)
         device = _device(self.device)
-        before = logging.root.manager.disable
-        logging.disable(logging.CRITICAL)  # open_clip logs what it also raises, and we raise it in our own words
-        try:
+        with self._told():
             model, preprocess = open_clip.create_model_from_pretrained(
                 self._model_name, self._tag, precision=self.precision, device=device
             )
-            tokenizer = open_clip.get_tokenizer(self._model_name)
             dimension = int(open_clip.get_model_config(self._model_name)["embed_dim"])
-        except _loading_errors() as error:
-            raise self._explained(error) from error
-        finally:
-            logging.disable(before)
         model.eval()
-        return _Loaded(model, preprocess, tokenizer, device, open_clip.get_input_dtype(self.precision), dimension)
+        return _Loaded(model, preprocess, self._tokenizer, device, open_clip.get_input_dtype(self.precision), dimension)
 
     def _explained(self, error: BaseException) -> InputError | AccessError:
         reason = shorten(str(error), 300, placeholder=" ...").rstrip(".") or type(error).__name__
