@@ -192,7 +192,7 @@ class Descriptions:
 
     def save(self, path: str | Path) -> None:
         """Write one readable JSON file, whole or not at all: a text a line, so that a person can edit one."""
-        write_whole(path, json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
+        write_whole(path, _readable(self.to_json()))
 
     @classmethod
     def load(cls, path: str | Path) -> Descriptions:
@@ -244,6 +244,34 @@ class Descriptions:
         if not is_encodable(provenance):
             raise InputError(f"{path}: half of a character in 'provenance': {provenance!r:.80}; write it again")
         return cls(classes, pairs, named, _encodable(str(data.get("domain") or ""), f"{path}, domain"), provenance)
+
+
+def _readable(data: dict[str, Any]) -> str:
+    """What json.dumps(data, indent=1) gives, for descriptions: with indentation that encodes in Python, text by text,
+    and takes ten times as long where there are many pairs."""
+    parts = []
+    for name, value in data.items():
+        if name in ("classes", "pairs") and value:
+            said = "[\n" + ",\n".join(map(_entry, value)) + "\n ]"
+        else:
+            said = json.dumps(value, indent=1, ensure_ascii=False).replace("\n", "\n ")
+        parts.append(f" {_quoted(name)}: {said}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _entry(entry: Mapping[str, Any]) -> str:
+    """A class or a pair: texts, numbers, and lists of these."""
+    fields = []
+    for name, value in entry.items():
+        if isinstance(value, list) and value:
+            said = "[\n    " + ",\n    ".join(map(_quoted, value)) + "\n   ]"
+        else:
+            said = _quoted(value)
+        fields.append(f"   {_quoted(name)}: {said}")
+    return "  {\n" + ",\n".join(fields) + "\n  }"
+
+
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _targets(own: Sequence[int], names: Sequence[str], vocabulary: Vocabulary) -> dict[int, list[int]]:

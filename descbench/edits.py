@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from zlib import crc32
@@ -11,6 +12,7 @@ from descbench.vocabulary import normalise
 
 MARK = "generated"  # the entry of the provenance
 _A_LINE = 12  # checksums
+_HEX = re.compile("[0-9a-f]{8}")
 
 
 def marked(descriptions: Descriptions, since: Descriptions) -> Descriptions:
@@ -18,7 +20,8 @@ def marked(descriptions: Descriptions, since: Descriptions) -> Descriptions:
     old = set(_checksums(since))
     known = {*_remembered(since), *_remembered(descriptions)}
     sums = sorted(known | {new for new in _checksums(descriptions) if new not in old})
-    lines = [" ".join(sums[start : start + _A_LINE]) for start in range(0, len(sums), _A_LINE)]
+    rows = (sums[start : start + _A_LINE] for start in range(0, len(sums), _A_LINE))
+    lines = [" ".join([f"{checksum:08x}" for checksum in row]) for row in rows]
     return replace(descriptions, provenance={**descriptions.provenance, MARK: lines})
 
 
@@ -41,24 +44,25 @@ def removed(descriptions: Descriptions) -> int:
     return len(_remembered(descriptions) - set(_checksums(descriptions)))
 
 
-def _remembered(descriptions: Descriptions) -> set[str]:
+def _remembered(descriptions: Descriptions) -> set[int]:
     lines = descriptions.provenance.get(MARK, [])
-    return {checksum for line in lines for checksum in str(line).split()} if isinstance(lines, list) else set()
+    words = [word for line in lines for word in str(line).split()] if isinstance(lines, list) else []
+    return {int(word, 16) for word in words if _HEX.fullmatch(word)}
 
 
-def _checksums(descriptions: Descriptions) -> Iterator[str]:
+def _checksums(descriptions: Descriptions) -> Iterator[int]:
     return (checksum for _, _, checksum in _lines(descriptions))
 
 
-def _lines(descriptions: Descriptions) -> Iterator[tuple[tuple[int, ...], str, str]]:
+def _lines(descriptions: Descriptions) -> Iterator[tuple[tuple[int, ...], str, int]]:
     """(subject, text, checksum). The name enters, and not the id: a file may be read under other ids."""
     names = {id_: normalise(name) for id_, name in descriptions.names.items()}
     for id_, texts in descriptions.classes.items():
         start = crc32(f"{names.get(id_, id_)}\n".encode())
         for text in texts:
-            yield (id_,), text, f"{crc32(text.encode('utf-8', 'replace'), start):08x}"
+            yield (id_,), text, crc32(text.encode("utf-8", "replace"), start)
     for (a, b), both in descriptions.pairs.items():
         for (one, other), texts in zip(((a, b), (b, a)), both, strict=True):
             start = crc32(f"{names.get(one, one)}\n{names.get(other, other)}\n".encode())
             for text in texts:
-                yield (one, other), text, f"{crc32(text.encode('utf-8', 'replace'), start):08x}"
+                yield (one, other), text, crc32(text.encode("utf-8", "replace"), start)

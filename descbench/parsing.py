@@ -176,6 +176,9 @@ def _spoken(reply: Reply, repairs: Counter[str]) -> str:
 
 def _clean(text: str, repairs: Counter[str]) -> str:
     """One item as a text, without bold marks, quotes around it, and closing commas or semicolons; a ruler is none."""
+    plain = text.strip()
+    if plain.isascii() and plain[:1].isalnum() and plain[-1] not in ",;" and "**" not in plain:
+        return plain
     # A lone surrogate, which JSON can spell, fits into no file.
     plain = text.encode(errors="ignore").decode().replace("**", "")
     repairs["bold"] += "**" in text
@@ -191,6 +194,11 @@ def _has_list(text: str) -> bool:
 
 
 # Bulleted lists.
+
+# A reply that is a plain list of hyphens and needs nothing mended; what could be a mark, a fence, a heading, JSON or a
+# thought is not in it. Most replies are such, and there may be half a million of them.
+_ITEM = r"- [A-Za-z0-9][ !#-&(-)+-;=?-Z^_a-z|~]*[A-Za-z0-9.)|]"
+_PLAIN = re.compile(rf"(?:{_ITEM}\n)*{_ITEM}\n?")
 
 # Neither "**Bold:**", "*italic*" nor "3.5 inches" begins with a mark.
 _MARK = re.compile(r"(?:[-•–—▪◦‣·]|\*(?=\s|$|[^*\s][^*]*$)|\(?(?P<number>\d{1,2})[.)](?!\d))\s*")
@@ -247,6 +255,8 @@ def _bullets(text: str, cut: bool, repairs: Counter[str]) -> list[str]:
 
     What another class or a leaked question brings is left out. A heading among the items is none.
     """
+    if not cut and _PLAIN.fullmatch(text):
+        return [line[2:] for line in text.splitlines()]
     found: list[str] = []
     before, after = "", ""  # what stood before the list; why what follows is not of it
     lines = _lines(text, cut, repairs)

@@ -81,14 +81,34 @@ def load(name: str) -> Template:
         raise InputError(f"prompt {name!r} is not UTF-8 text ({error.reason} at byte {error.start})") from None
 
 
+@cache
+def _pieces(name: str) -> tuple[list[str], list[str]]:
+    """A prompt cut at its slots, and their names: `Template.substitute` would cut it anew for each of many classes."""
+    template = load(name)
+    pieces, places, last = [""], [], 0
+    for found in template.pattern.finditer(template.template):
+        pieces[-1] += template.template[last : found.start()]
+        last = found.end()
+        if found["escaped"] is not None:
+            pieces[-1] += "$"
+        elif slot := found["named"] or found["braced"]:
+            places.append(slot)
+            pieces.append("")
+        else:
+            template.substitute()  # raises, and says where
+    pieces[-1] += template.template[last:]
+    return pieces, places
+
+
 def fill(prompt: str, /, **slots: str) -> str:
     """The text of a prompt with its $slots filled; a slot that the caller does not know is an error.
 
     Raises `InputError` for an unknown slot or a stray dollar sign.
     """
-    template = load(prompt)
     try:
-        return template.substitute(slots)
+        pieces, places = _pieces(prompt)
+        filled = (piece + slots[place] for piece, place in zip(pieces, places, strict=False))
+        return "".join(filled) + pieces[-1]
     except KeyError as error:
         raise InputError(
             f"prompt {prompt!r} has a slot ${error.args[0]} that its method does not fill. "

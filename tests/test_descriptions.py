@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from descbench import Descriptions, Vocabulary
+from descbench.descriptions import _readable
 from descbench.errors import InputError, MatchError
 
 BIRDS = Vocabulary(["hen", "rooster", "turkey"], domain="farm birds", ids=[7, 3, 11])
@@ -252,3 +253,16 @@ def test_a_broken_file_is_one_clear_line(tmp_path: Path, content: bytes | None, 
         path.write_bytes(content)
     with pytest.raises(InputError, match=message):
         Descriptions.load(path)
+
+
+@given(
+    st.dictionaries(st.integers(0, 9), st.lists(st.text(), max_size=3), max_size=4),
+    st.dictionaries(st.tuples(st.integers(0, 4), st.integers(5, 9)), st.lists(st.text(), max_size=2), max_size=4),
+    st.text(),
+)
+def test_a_file_is_what_the_json_module_writes_with_indentation(
+    classes: dict[int, list[str]], pairs: dict[tuple[int, int], list[str]], name: str
+) -> None:
+    both = {pair: (texts, texts[:1]) for pair, texts in pairs.items()}
+    found = Descriptions(classes, both, {0: name}, name, {"generated": ["ab cd"], "x": {"y": [1, name]}, "n": None})
+    assert _readable(found.to_json()) == json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n"

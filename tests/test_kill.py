@@ -32,7 +32,7 @@ class Server:
         self.port = int(self.process.stdout.readline())
 
     def sent(self) -> list[tuple[float, str]]:
-        lines = self.log.read_text().splitlines()
+        lines = self.log.read_text().rpartition("\n")[0].splitlines()  # the last may be half written
         return [(float(when), json.loads(text)) for when, text in (line.split(" ", 1) for line in lines)]
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import random
+import re
 import time
 from collections.abc import Callable
 from functools import cache
@@ -523,3 +524,20 @@ def test_no_mutated_real_reply_breaks_a_parser(times: int) -> None:
     for reply in recorded().values():
         for _ in range(times):
             check_all(Reply(mutated(reply.text, draw), draw.choice(["stop", "length"])))
+
+
+ITEM = st.text(st.sampled_from(list("ab9 -:|.,()?#~'\"*`<[{\\;=>é\u2028")), min_size=0, max_size=12)
+
+
+@settings(max_examples=500)
+@given(st.lists(ITEM.map("- {}".format) | ITEM, min_size=1, max_size=5).map("\n".join), st.sampled_from(["", "\n"]))
+def test_the_short_way_for_plain_lists_reads_what_the_long_way_reads(lines: str, end: str) -> None:
+    reply = Reply(lines + end)
+    short = [parse(reply) for parse in (parse_features, parse_pairs, parse_sentences)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("descbench.parsing._PLAIN", re.compile(r"(?!)"))
+        assert [parse(reply) for parse in (parse_features, parse_pairs, parse_sentences)] == short
+
+
+def test_the_short_way_is_linear_in_what_almost_fits() -> None:
+    assert parse_features(Reply("- a" * 20_000 + "!")).items == ["a" + "- a" * 19_999 + "!"]

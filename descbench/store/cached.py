@@ -92,12 +92,15 @@ class CachedLLM:
     def _look_up(self, questions: Sequence[Question]) -> Iterator[tuple[int, Reply | None]]:
         """For each question a number that stands for its request, and the reply that is kept: to the likeliest request,
         or to one that may take its place."""
-        possible = [[canonical(request) for request in self.requests(question)] for question in questions]
-        wanted = [] if self._refresh else [request for requests in possible for request in requests]
-        kept = self._store.find(wanted)
-        for requests in possible:
-            reply = next((kept[request] for request in requests if request in kept), None)
-            yield int(key_of(requests[0])[:32], 16), reply  # half a hash: this number is held for every question
+        possible = []
+        for question in questions:
+            requests = [canonical(request) for request in self.requests(question)]
+            possible.append({key_of(request): request for request in requests})
+        wanted = {} if self._refresh else {key: request for keys in possible for key, request in keys.items()}
+        kept = self._store.find_keys(wanted)
+        for keys in possible:
+            reply = next((kept[key] for key in keys if key in kept), None)
+            yield int(next(iter(keys))[:32], 16), reply  # half a hash: this number is held for every question
 
     def _kept(self, question: Question, fresh: Reply) -> Reply:
         if not fresh.answered:

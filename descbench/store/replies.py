@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,10 @@ class ReplyStore:
         One whose stored request is another than the key says is reported and left out.
         """
         wanted = {key_of(request): request for request in requests}
+        return {wanted[key]: reply for key, reply in self.find_keys(wanted).items()}
+
+    def find_keys(self, wanted: Mapping[str, str]) -> dict[str, Reply]:
+        """The same by key, for {key: canonical request}."""
         keys, found = list(wanted), {}
         for start in range(0, len(keys), _AT_ONCE):
             some = keys[start : start + _AT_ONCE]
@@ -138,7 +142,7 @@ class ReplyStore:
             )
             for key, request, *reply in rows:
                 if request == wanted[key]:
-                    found[request] = _reply(reply)
+                    found[key] = _reply(reply)
                 else:
                     self._warn_changed(key)
         return found
@@ -294,7 +298,10 @@ class ReplyStore:
 
 def _reply(columns: Sequence[str]) -> Reply:
     text, finish_reason, model, usage, details = columns
-    return Reply(text, finish_reason, model, json.loads(usage), json.loads(details) if details != "{}" else {})
+    return Reply(text, finish_reason, model, {**_parsed(usage)}, {**_parsed(details)} if details != "{}" else {})
+
+
+_parsed = lru_cache(maxsize=4096)(json.loads)  # many replies have the same counts
 
 
 def _row(request: str, question: Question, reply: Reply, llm: str) -> tuple[Any, ...]:
