@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, overload
 
 from descbench.errors import InputError, listed, nearest
 
@@ -24,6 +24,26 @@ class Question:
     sample: int = 0
     prompt: str = ""
     schema: str = ""
+
+
+class Picked(Sequence[Question]):
+    """Some places of a sequence of questions, as a sequence: each is made when it is looked at, and none is kept."""
+
+    def __init__(self, questions: Sequence[Question], places: Sequence[int]) -> None:
+        self._questions = questions
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, at: int) -> Question: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Question]: ...
+    def __getitem__(self, at: int | slice) -> Question | list[Question]:
+        if isinstance(at, slice):
+            return [self._questions[place] for place in self._places[at]]
+        return self._questions[self._places[at]]
 
 
 @dataclass(frozen=True)

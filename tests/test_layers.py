@@ -9,7 +9,7 @@ import descbench
 
 ROWS = [
     "errors progress",
-    "vocabulary prompts plugins arrays statistics salvage",
+    "vocabulary prompts plugins arrays statistics salvage files",
     "predictions descriptions texts parsing",
     "formats scoring methods lint edits",
     "store",

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from descbench.descriptions import FORMAT, Descriptions, once, write_whole
+from descbench.descriptions import FORMAT, Descriptions
 from descbench.errors import DescbenchWarning, InputError, listed, nearest
+from descbench.files import once, write_whole
 from descbench.formats import adaptclipzs, comparative, dclip, disclip, fudd, openai_batch, table
 from descbench.formats.source import Source
 from descbench.vocabulary import Vocabulary

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from descbench.descriptions import Descriptions, read_text
+from descbench.descriptions import Descriptions
 from descbench.errors import listed
+from descbench.files import read_text
 from descbench.formats import dclip
 from descbench.formats.source import Source
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from descbench.descriptions import Descriptions, checked_name, once
+from descbench.descriptions import Descriptions
 from descbench.errors import InputError
+from descbench.files import checked_name, once
 from descbench.formats import dclip
 from descbench.formats.source import Source
 

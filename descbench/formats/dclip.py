@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from descbench.descriptions import Descriptions, Repeated, checked_name
+from descbench.descriptions import Descriptions
 from descbench.errors import InputError
+from descbench.files import Repeated, checked_name
 from descbench.formats.source import Source
 
 

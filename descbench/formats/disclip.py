@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from descbench.descriptions import Descriptions, checked_name, is_id, once
+from descbench.descriptions import Descriptions
 from descbench.errors import InputError, listed
+from descbench.files import checked_name, is_id, once
 from descbench.formats.source import Source
 
 TEXTS, NAMES = "index_to_descriptions", "index_to_classname"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from descbench.descriptions import Descriptions, checked_name, is_id, once, read_json
+from descbench.descriptions import Descriptions
 from descbench.errors import InputError
+from descbench.files import checked_name, is_id, once, read_json
 from descbench.formats.source import Source
 
 PAIRS, NAMES = "_prompt_pairs.json", "_class_names.json"

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from descbench.descriptions import Descriptions, checked_name, is_encodable, parse_json, read_text
+from descbench.descriptions import Descriptions
 from descbench.errors import InputError, listed
+from descbench.files import checked_name, is_encodable, parse_json, read_text
 from descbench.formats.comparative import of_comparisons
 from descbench.formats.source import Source
 from descbench.parsing import parse_features, reason

@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from descbench.descriptions import checked_texts, parse_json, read_text
 from descbench.errors import DescbenchWarning, InputError, listed
+from descbench.files import checked_texts, parse_json, read_text
 from descbench.vocabulary import Vocabulary
 
 _LARGE = 10_000_000  # characters: a second or so of parsing

@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from descbench.descriptions import Descriptions, checked_name, is_id
+from descbench.descriptions import Descriptions
 from descbench.errors import InputError, listed
+from descbench.files import checked_name, is_id
 from descbench.formats.source import Source
 
 CLASS = ("class", "name", "label", "class_name", "classname", "category")

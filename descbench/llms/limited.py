@@ -6,11 +6,11 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from descbench.errors import BudgetError, InputError, listed, nearest
 from descbench.llms.base import LLM, RecordingLLM, StreamingLLM
-from descbench.prompts import Question, Reply
+from descbench.prompts import Picked, Question, Reply
 
 Prices = Mapping[str, Mapping[str, float]]
 """Model -> {"input": US dollars for a million tokens of questions, "output": the same for replies}."""
@@ -106,7 +106,7 @@ class Limited:
             stop = self._affordable(questions, start)
             if stop == start:
                 raise self._spent(len(questions) - start)
-            for position, reply in self._ask(_Part(questions, start, stop)):
+            for position, reply in self._ask(Picked(questions, range(start, stop))):
                 self._count(questions[start + position], reply)
                 yield start + position, reply
             start = stop
@@ -159,22 +159,3 @@ class Limited:
             f"{limit}, and {left} questions were not asked. What was answered is kept; "
             "the same again goes on from there, with a new or higher limit."
         )
-
-
-class _Part(Sequence[Question]):
-    """The questions from `start` to `stop` of a long sequence, without a copy."""
-
-    def __init__(self, questions: Sequence[Question], start: int, stop: int) -> None:
-        self._questions, self._places = questions, range(start, stop)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    @overload
-    def __getitem__(self, index: int) -> Question: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Question]: ...
-    def __getitem__(self, index: int | slice) -> Question | list[Question]:
-        if isinstance(index, slice):
-            return [self._questions[place] for place in self._places[index]]
-        return self._questions[self._places[index]]

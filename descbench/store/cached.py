@@ -5,11 +5,11 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from descbench.errors import DescbenchError
 from descbench.progress import report
-from descbench.prompts import Question, Reply
+from descbench.prompts import Picked, Question, Reply
 from descbench.store.replies import ReplyStore, canonical, key_of, plain_request
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class CachedLLM:
                     again.setdefault(first[request], []).append(place)
         del first
         answered = 0
-        for at, fresh in self._ask(_Picked(questions, missing)):
+        for at, fresh in self._ask(Picked(questions, missing)):
             place = missing[at]
             reply = self._kept(questions[place], fresh)
             answered += 1
@@ -121,23 +121,3 @@ class CachedLLM:
         for start in range(0, len(questions), _CHUNK):
             replies = self._llm.complete(questions[start : start + _CHUNK])
             yield from enumerate(replies, start)
-
-
-class _Picked(Sequence[Question]):
-    """Some places of a sequence, as a sequence: each question is made when it is looked at, and not kept."""
-
-    def __init__(self, questions: Sequence[Question], places: Sequence[int]) -> None:
-        self._questions = questions
-        self._places = places
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    @overload
-    def __getitem__(self, at: int) -> Question: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[Question]: ...
-    def __getitem__(self, at: int | slice) -> Question | list[Question]:
-        if isinstance(at, slice):
-            return [self._questions[place] for place in self._places[at]]
-        return self._questions[self._places[at]]
