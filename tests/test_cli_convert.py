@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-import typer
+from conftest import Run
 
+import descbench as db
 from descbench import Descriptions
-from descbench.cli import convert, main
 
 PETS = {"british_shorthair": ["dense fur"], "Beagle": ["long ears"] * 2, "pug": [], "boxer": ["a short muzzle"]}
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run one of the two commands in an empty folder, as `main` runs every command."""
-    app = typer.Typer()
-    app.command("import")(convert.import_command)
-    app.command("export")(convert.export_command)
-    monkeypatch.setattr("descbench.cli.app", app)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DESCBENCH_CACHE", str(tmp_path / "kept"))
-
-    def command(*arguments: object) -> Done:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return Done(int(ended.value.code or 0), out, err)
-
-    return command
 
 
 @pytest.fixture
@@ -168,3 +139,46 @@ def test_pairs_are_exported_as_fudds_two_files(run: Run) -> None:
 def test_each_of_the_two_shows_an_example(run: Run) -> None:
     for command in ("import", "export"):
         assert f"Example: descbench {command}" in " ".join(run(command, "--help").out.split())
+
+
+def request(custom_id: str, text: str, **more: object) -> str:
+    body = {"model": "m", "messages": [{"role": "user", "content": text}], **more}
+    return json.dumps({"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": body}) + "\n"
+
+
+def test_the_replies_of_a_batch_go_into_the_cache_under_what_was_sent_for_them(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    asked = {q.text: q for q in (db.method("dclip").questions(db.Vocabulary(["hen", "emu"], "birds"), (0,)))}
+    (text,) = asked
+    Path("b_requests.jsonl").write_text(request("birds~hen", text, temperature=1) + request("birds~emu", "else?"))
+    Path("b_replies.jsonl").write_text(reply("birds~hen", "- a comb") + reply("birds~owl", "- a face"))
+    done = run("import", "b_replies.jsonl", "-o", "o.json")
+    assert "1 replies in the cache, 1 of them new; 1 have no request to be kept under" in done.err
+    assert "0 of them new" in run("import", "b_replies.jsonl", "-o", "o.json").err
+    (row,) = json.loads(run("cache", "ls", "--json").out)["replies"]
+    assert (row["llm"], row["replies"]) == ("openai:m", 1)
+    asks = ("generate", "hen,emu", "--domain", "birds", "--offline")
+    hit = run(*asks, "--llm", "openai:m", "--temperature", "1")
+    assert hit.code == 3 and "1 classes described; 0 asked, 1 from the cache" in hit.err
+    miss = run(*asks, "--llm", "openai:m")
+    assert "nothing described; 0 asked, 0 from the cache" in miss.err
+    assert json.loads(run(*asks[:-1], "--llm", "replay").out)["classes"][0]["texts"] == ["a comb"]
+
+
+def test_real_replies_go_into_the_cache(run: Run) -> None:
+    folder = Path(__file__).parents[2] / "shared" / "data" / "batch"
+    if not folder.is_dir():
+        pytest.skip("needs published files beside the checkout")
+    for name, count in {
+        "comparative_pets": 370,
+        "comparative_eurosat": 90,
+        "dclip_pets": 37,
+        "dclip_eurosat": 10,
+    }.items():
+        done = run("import", folder / f"{name}_replies.jsonl", "-o", f"{name}.json")
+        assert done.code == 0 and f"{count} replies in the cache, {count} of them new" in done.err, done.err
+    rows = json.loads(run("cache", "ls", "--json").out)["replies"]
+    assert sum(row["replies"] for row in rows) == 507
+    assert {(row["llm"], row["model"]) for row in rows} == {("openai:gpt-4o", "gpt-4o-2024-05-13")}

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-import typer
+from conftest import Run
 
-from descbench.cli.lint import command
 from descbench.descriptions import Descriptions
-from descbench.errors import DescbenchError
 from descbench.lint import CODES
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "descriptions"
@@ -25,32 +23,11 @@ FILE = {
 }
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the command in a folder with birds.json (`FILE`), as the command line would."""
-    monkeypatch.chdir(tmp_path)
+def run(run: Run) -> Run:
+    """Run `descbench lint` in a folder with birds.json (`FILE`)."""
     Path("birds.json").write_text(json.dumps(FILE))
-    app = typer.Typer()
-    app.command()(command)
-
-    def ran(*arguments: object) -> Done:
-        capsys.readouterr()
-        try:
-            code = app([str(argument) for argument in arguments], standalone_mode=False)
-        except DescbenchError as error:
-            return Done(error.exit_code, capsys.readouterr().out, str(error))
-        return Done(int(code or 0), *capsys.readouterr())
-
-    return ran
+    return lambda *arguments: run("lint", *arguments)
 
 
 def test_the_report_counts_by_code_and_then_shows_findings(run: Run) -> None:
@@ -119,8 +96,9 @@ def test_a_clean_file_says_so_and_gives_0(run: Run) -> None:
 
 def test_a_vocabulary_shows_which_classes_lack_a_description(run: Run) -> None:
     Path("all.txt").write_text("hen\nduck\nwug\ngoose\n")
-    with pytest.warns() as _:
-        found = json.loads(run("birds.json", "--vocabulary", "all.txt", "--json", "--only", "empty").out)
+    done = run("birds.json", "--vocabulary", "all.txt", "--json", "--only", "empty")
+    assert "note: " in done.err and "goose" in done.err
+    found = json.loads(done.out)
     assert [finding["class"] for finding in found["findings"]] == ["wug", "goose"]
 
 
@@ -141,7 +119,7 @@ def test_bad_input_is_one_line(run: Run, arguments: Sequence[str], says: str) ->
     done = run(*arguments)
     assert (done.code, done.out) == (2, "")
     assert says in done.err
-    assert "\n" not in done.err
+    assert done.err.startswith("error: ") and done.err.count("\n") == 1
 
 
 class Words:
