@@ -3,28 +3,35 @@
     python benchmarks/generate.py
 
 K / L is the limit. The server runs in a process of its own and does no more than it must; K questions go over K real
-connections, through the SDK, the retries and the thread that a user's run goes through. Nothing is cached.
+connections, through the SDK, the retries, the thread and the cache that a user's run goes through: every reply is
+committed to a file. The last lines are the memory that the process holds after so many replies.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from descbench.llms import OpenAILLM
 from descbench.prompts import Question
+from descbench.store import CachedLLM, ReplyStore
 
 RUNS = 3
 ROUNDS = 10  # questions of a run: this many times K
 LATENCY = 1.0  # L, seconds
 CONCURRENCIES = (1, 16, 64, 256)  # K
 GOAL = 0.9
+MEMORY = (1_000, 5_000, 20_000)  # replies
 FLAT_OUT = 3_000  # questions for the limit of the client alone, at L = 0
 
 REPLY = json.dumps(
@@ -85,11 +92,14 @@ def served(latency: float) -> Iterator[str]:
 
 def seconds(url: str, concurrency: int, count: int) -> float:
     """How long a run of so many different questions takes, its connections among it."""
-    llm = OpenAILLM("bench", base_url=url, concurrency=concurrency)
     questions = [Question(f"What are useful visual features of a bird of kind {number}?") for number in range(count)]
-    start = time.perf_counter()
-    answered = sum(reply.answered for _, reply in llm.stream(questions))
-    taken = time.perf_counter() - start
+    with tempfile.TemporaryDirectory() as folder:
+        store = ReplyStore(Path(folder) / "replies.sqlite")
+        llm = CachedLLM(OpenAILLM("bench", base_url=url, concurrency=concurrency), store)
+        start = time.perf_counter()
+        answered = sum(reply.answered for _, reply in llm.stream(questions))
+        taken = time.perf_counter() - start
+        store.close()
     if answered != count:
         raise SystemExit(f"only {answered} of {count} questions were answered")
     return taken
@@ -112,6 +122,36 @@ def main() -> None:
         for concurrency in CONCURRENCIES:
             taken = statistics.median(seconds(url, concurrency, FLAT_OUT) for _ in range(RUNS))
             print(f"  K {concurrency:<60}{FLAT_OUT / taken:9.1f} /s", flush=True)
+        if Path("/proc/self/statm").exists():
+            print("\nMemory of the process")
+            memory(url)
+
+
+def memory(url: str) -> None:
+    """What the process holds after so many replies of one run; questions are made when they are looked at."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = ReplyStore(Path(folder) / "replies.sqlite")
+        llm = CachedLLM(OpenAILLM("bench", base_url=url, concurrency=64), store)
+        for count, _ in enumerate(llm.stream(Numbered(MEMORY[-1])), 1):
+            if count in MEMORY:
+                pages = int(Path("/proc/self/statm").read_text().split()[1])
+                print(f"  {f'{count:,} replies':<62}{pages * resource.getpagesize() / 2**20:9.1f} MiB", flush=True)
+        store.close()
+
+
+class Numbered(Sequence[Question]):
+    """So many questions of 500 letters."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return [self[place] for place in range(*at.indices(self.count))]
+        return Question(f"What does a bird of kind {at} look like?".ljust(500, "."))
 
 
 if __name__ == "__main__":

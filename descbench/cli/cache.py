@@ -93,7 +93,7 @@ def export(
 ) -> None:
     """Write replies as JSON lines, sorted by key: two such files diff and merge line by line.
 
-    Example: descbench cache export replies.jsonl --llm openai:gpt-5.4-mini
+    Example: descbench cache export replies.jsonl --llm openai:MODEL
     """
     from descbench.store.transfer import Filter
     from descbench.store.transfer import export as lines

@@ -67,7 +67,7 @@ def command(
     What the file already holds is kept, edited lines too, and only what is missing is asked. Every reply is kept in the
     cache as it arrives: after an interruption the same command goes on where it was, and nothing is paid for twice.
 
-    Example: descbench generate birds.txt --domain birds --llm openai:gpt-5.4-mini -o birds.desc.json --dry-run
+    Example: descbench generate birds.txt --domain birds --llm openai:MODEL -o birds.desc.json --dry-run
     """
     if llm is None:
         raise InputError("which language model? Add --llm, as in --llm openai:MODEL, transformers:PATH, or --llm demo")

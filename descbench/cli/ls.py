@@ -46,7 +46,9 @@ def _adapters(kind: str) -> list[tuple[str, str, str]]:
     from descbench.plugins import available
 
     table: dict[str, Any] = getattr(import_module(f"descbench.{kind}"), kind.upper())
-    return [(name, _spelling(name, kind, found), _about(found)) for name, found in available(kind, table).items()]
+    first = {id(found): name for name, found in reversed(available(kind, table).items())}  # one may have several names
+    known = {name: found for name, found in available(kind, table).items() if first[id(found)] == name}
+    return [(name, _spelling(name, kind, found), _about(found)) for name, found in known.items()]
 
 
 def _spelling(name: str, kind: str, found: Any) -> str:
