@@ -28,18 +28,15 @@ class Asking:
         max_cost: float | None,
         prices: Path | None,
         silent: bool,
-        batch: bool,
+        keep: bool,
     ) -> None:
         from descbench import spec
         from descbench.llms.limited import Limited, price_of, read_prices
-        from descbench.llms.openai import OpenAILLM
         from descbench.llms.replay import Offline, ReplayLLM
         from descbench.store import CachedLLM, ReplyStore
 
         replay = llm.partition(":")[0] == "replay"
         model = spec.llm(llm, **options, **({"cache": folder} if replay else {}))
-        if batch and not isinstance(model, OpenAILLM):
-            raise InputError(f"--batch is for openai:MODEL, whose server takes jobs; {model!r} has none")
         self.model: Any = model
         self.spelled = repr(model)
         self.store: ReplyStore = ReplyStore(folder / "replies.sqlite")
@@ -47,7 +44,7 @@ class Asking:
         if max_cost is not None and listed_prices is None:
             raise InputError("--max-cost needs --prices FILE, since prices change: what does a million tokens cost?")
         self.price = price_of(listed_prices, model) if listed_prices is not None else None
-        self.offline: Offline | None = Offline(model, keep=batch) if silent and not replay else None
+        self.offline: Offline | None = Offline(model, keep=keep) if silent and not replay else None
         inner: Any = self.offline or model
         if self.offline is None and (max_requests is not None or max_cost is not None):
             inner = Limited(model, max_requests=max_requests, max_cost=max_cost, prices=listed_prices)
@@ -70,8 +67,11 @@ class Asking:
     def hand_in(self) -> None:
         """What was missing, as batch jobs."""
         from descbench.llms.batch import Batches
+        from descbench.llms.openai import OpenAILLM
 
         assert self.offline is not None
+        if not isinstance(self.model, OpenAILLM):
+            raise InputError(f"--batch is for openai:MODEL, whose server takes jobs; {self.model!r} has none")
         jobs = Batches(self.store).submit(self.model, self.offline.questions)
         sent = sum(job.requests for job in jobs)
         waiting = len(self.offline.questions) - sent
@@ -121,7 +121,7 @@ def tell_plan(asking: Asking, attempts: int, max_tokens: int | None, json: bool)
         "prompt_tokens": {"about": round(tokens / 4), "most": tokens * attempts},
         "completion_tokens": {"about": _usual(asking, misses), "most": max_tokens and misses * attempts * max_tokens},
         "cost": "unknown",
-        "prompts": [question.text for question in offline.examples.values()] if offline else [],
+        "prompts": [question.text for question in offline.questions] if offline else [],
     }
     if asking.price is not None:
         price = asking.price
@@ -134,8 +134,10 @@ def tell_plan(asking: Asking, attempts: int, max_tokens: int | None, json: bool)
     if json:
         print_json(plan)
         return
-    for text in plan["prompts"]:
-        typer.echo(f"{text}\n---")
+    for prompt, question in offline.examples.items() if offline else ():
+        more = offline.missed[prompt] - 1 if offline else 0
+        like = f" and {more:,} more like it; --json has them all" if more else ""
+        typer.echo(f"{question.text}\n---{like}")
     requests = f"{misses:,}" + (f" to {misses * attempts:,}" if misses and attempts > 1 else "")
     typer.echo(f"{asking.hits:,} replies in the cache, {misses:,} missing: {requests} requests")
     typer.echo(f"prompt tokens: about {plan['prompt_tokens']['about']:,}, at most {plan['prompt_tokens']['most']:,}")

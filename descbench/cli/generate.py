@@ -93,7 +93,7 @@ def command(
     sent |= {"concurrency": concurrency, "timeout": timeout, "structured": structured}
     options = {name: value for name, value in sent.items() if value is not None}
     asking = Asking(
-        llm, folder, options, max_requests, max_cost, prices, silent=offline or dry_run or batch, batch=batch
+        llm, folder, options, max_requests, max_cost, prices, silent=offline or dry_run or batch, keep=batch or json
     )
     kept = len(known.classes) + len(known.pairs)
     anew = _ids(vocabulary, refresh or [])

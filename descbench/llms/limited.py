@@ -6,11 +6,11 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from descbench.errors import BudgetError, InputError, listed, nearest
-from descbench.llms.base import LLM, RecordingLLM, StreamingLLM
+from descbench.llms.base import LLM, StreamingLLM
 from descbench.prompts import Picked, Question, Reply
+from descbench.store.around import Around
 
 Prices = Mapping[str, Mapping[str, float]]
 """Model -> {"input": US dollars for a million tokens of questions, "output": the same for replies}."""
@@ -44,7 +44,7 @@ def price_of(prices: Prices, llm: LLM) -> Mapping[str, float] | None:
     return prices.get(llm.name) or prices.get(repr(llm))
 
 
-class Limited:
+class Limited(Around):
     """Hands on at most `max_requests` questions, and none that could take the cost above `max_cost` US dollars.
 
     When it ends, every question that was handed on has its reply, and then `BudgetError` is raised. The limits are for
@@ -66,7 +66,7 @@ class Limited:
         for name, limit in {"max_requests": max_requests, "max_cost": max_cost}.items():
             if limit is not None and not limit >= 0:
                 raise InputError(f"{name} must be at least 0, not {limit}.")
-        self._llm = llm
+        super().__init__(llm)
         self.max_requests, self.max_cost = max_requests, max_cost
         self._price = price_of(prices or {}, llm)
         if max_cost is not None and self._price is None:
@@ -75,23 +75,6 @@ class Limited:
         self.sent = 0
         self.cost = 0.0
         self._longest = _REPLY
-
-    @property
-    def name(self) -> str:
-        return self._llm.name
-
-    @property
-    def fingerprint(self) -> str:
-        return self._llm.fingerprint
-
-    def __repr__(self) -> str:
-        return repr(self._llm)
-
-    def requests(self, question: Question) -> list[dict[str, Any]]:
-        """As the language model inside says; as a cache would, where that says nothing."""
-        if isinstance(self._llm, RecordingLLM):
-            return self._llm.requests(question)
-        return [{"llm": self.fingerprint, "text": question.text, "sample": question.sample}]
 
     def complete(self, questions: Sequence[Question]) -> list[Reply]:
         """One reply a question, or `BudgetError`; what is to be kept then is kept by a cache around this."""

@@ -11,7 +11,8 @@ from typing import Any
 from descbench.errors import InputError, listed
 from descbench.llms.base import LLM
 from descbench.prompts import Question, Reply
-from descbench.store.replies import ReplyStore, plain_request
+from descbench.store.around import Around
+from descbench.store.replies import ReplyStore
 
 _AT_ONCE = 500
 
@@ -69,34 +70,18 @@ class ReplayLLM:
         return next(iter(replies.values()), Reply.unanswered("not in the cache"))
 
 
-class Offline:
+class Offline(Around):
     """A language model that is not asked: wrapped in a cache, only what is kept is used. What would have been asked is
     counted: `missed` questions of `missed_bytes`, of which `examples` keeps the first of each prompt; `questions` are
     all of them, where `keep` says so."""
 
     def __init__(self, llm: LLM, *, keep: bool = False) -> None:
-        self._llm = llm
+        super().__init__(llm)
         self._keep = keep
         self.questions: list[Question] = []
         self.missed: Counter[str] = Counter()  # by prompt
         self.missed_bytes = 0
         self.examples: dict[str, Question] = {}
-
-    @property
-    def name(self) -> str:
-        return self._llm.name
-
-    @property
-    def fingerprint(self) -> str:
-        return self._llm.fingerprint
-
-    def __repr__(self) -> str:
-        return repr(self._llm)
-
-    def requests(self, question: Question) -> list[dict[str, Any]]:
-        """As the language model has them: see `descbench.llms.base.RecordingLLM`."""
-        own = getattr(self._llm, "requests", None)
-        return own(question) if own else [plain_request(self.fingerprint, question)]
 
     def complete(self, questions: Sequence[Question]) -> list[Reply]:
         """Nothing was asked, so nothing is answered."""

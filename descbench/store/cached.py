@@ -5,12 +5,13 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from descbench.errors import DescbenchError
 from descbench.progress import report
 from descbench.prompts import Picked, Question, Reply
-from descbench.store.replies import ReplyStore, canonical, key_of, plain_request
+from descbench.store.around import Around
+from descbench.store.replies import ReplyStore, canonical, key_of
 
 if TYPE_CHECKING:
     from descbench.llms.base import LLM
@@ -19,7 +20,7 @@ _LOOK_UP = 500  # questions that are looked up together
 _CHUNK = 16  # questions at once where a language model does not hand over replies as they arrive
 
 
-class CachedLLM:
+class CachedLLM(Around):
     """A language model that looks its replies up first. `hits`, `asked`, `unanswered` and `usage` count this run's.
 
     Questions with the same text, sample and schema are one request. Every reply is kept as it arrives, whatever comes
@@ -27,29 +28,13 @@ class CachedLLM:
     """
 
     def __init__(self, llm: LLM, store: ReplyStore, *, refresh: bool = False) -> None:
-        self._llm = llm
+        super().__init__(llm)
         self._store = store
         self._refresh = refresh
         self.hits = 0
         self.asked = 0
         self.unanswered = 0
         self.usage: Counter[str] = Counter()
-
-    @property
-    def name(self) -> str:
-        return self._llm.name
-
-    @property
-    def fingerprint(self) -> str:
-        return self._llm.fingerprint
-
-    def __repr__(self) -> str:
-        return repr(self._llm)
-
-    def requests(self, question: Question) -> list[dict[str, Any]]:
-        """What stands for this question, the likeliest first: see `descbench.llms.base.RecordingLLM`."""
-        own = getattr(self._llm, "requests", None)
-        return own(question) if own else [plain_request(self.fingerprint, question)]
 
     def complete(self, questions: Sequence[Question]) -> list[Reply]:
         replies = dict(self.stream(questions))
