@@ -256,3 +256,12 @@ def test_class_names_are_data(run: Run, server: Server, tmp_path: Path) -> None:
     assert new == {"odd.desc.json", "kept"}
     assert len(ReplyStore(tmp_path / "kept" / "replies.sqlite")) == len(odd)
     assert [entry["name"] for entry in json.loads(Path("odd.desc.json").read_text())["classes"]] == odd
+
+
+def test_an_evaluation_asks_a_replay_and_keeps_nothing_twice(run: Run, server: Server, tmp_path: Path) -> None:
+    names = "Ardova lema,Ardova mode"
+    run("generate", names, "--llm", server.llm, "--domain", "birds", "-m", "differential", "-o", "pairs.json")
+    asked, kept = len(server.asked), len(ReplyStore(tmp_path / "kept" / "replies.sqlite"))
+    done = run("evaluate", "demo:n=40", "-m", "fudd(k=2)", "--llm", "replay", "--encoder", "demo")
+    assert done.code == 0, done.err
+    assert len(server.asked) == asked == kept == len(ReplyStore(tmp_path / "kept" / "replies.sqlite"))

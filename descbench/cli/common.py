@@ -47,10 +47,12 @@ def cache_dir(given: Path | None) -> Path:
 
 
 def open_llm(spec: str, cache: Path, **options: Any) -> Any:
-    """A language model that asks nothing twice."""
+    """A language model that asks nothing twice; what is replayed is in the cache already."""
     from descbench.spec import llm
     from descbench.store import CachedLLM, ReplyStore
 
+    if spec.partition(":")[0] == "replay":
+        return llm(spec, cache=cache, **options)
     return CachedLLM(llm(spec, **options), ReplyStore(cache / "replies.sqlite"))
 
 
