@@ -9,15 +9,19 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Protocol, overload
 
+import numpy as np
+
 from descbench.descriptions import Descriptions
 from descbench.edits import marked
-from descbench.errors import DescbenchError
+from descbench.errors import DescbenchError, InputError
 from descbench.methods import Cascade, Method
 from descbench.methods.base import Subject
 from descbench.methods.cascade import stages_of
+from descbench.methods.names import fill
 from descbench.parsing import OTHER_FORM, reason
 from descbench.plugins import version_of
 from descbench.prompts import Question, Reply
+from descbench.scoring import best, unit_rows
 from descbench.vocabulary import Vocabulary
 
 
@@ -31,6 +35,12 @@ class Answers(Protocol):
     def fingerprint(self) -> str: ...
 
     def complete(self, questions: Sequence[Question]) -> list[Reply]: ...
+
+
+class Texts(Protocol):
+    """What is needed of an encoder here: see `descbench.encoders.base.Encoder`."""
+
+    def encode_texts(self, texts: Sequence[str]) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -87,18 +97,21 @@ def generate(
     known: Descriptions | None = None,
     attempts: int = 3,
     about: Collection[int] | None = None,
+    rivals: np.ndarray | None = None,
 ) -> Descriptions:
     """Ask a language model all that a method asks about a vocabulary and `known` does not say; return both together.
 
     A follow-up method asks about every pair of classes here, C (C - 1) / 2 of them; a `Classifier` with an `llm` asks
-    only about pairs that occur. `about` (ids) asks only what concerns these classes. Subjects without a usable reply
-    after `attempts` are absent: see `undescribed`, and `provenance["missing"]` for the reasons.
+    only about pairs that occur, and `rivals` (P, 2), ids as `nearest_rivals` gives them, only about these pairs.
+    `about` (ids) asks only what concerns these classes. Subjects without a usable reply after `attempts` are absent:
+    see `undescribed`, and `provenance["missing"]` for the reasons.
     """
     start = found = (known or Descriptions()).matched(vocabulary)
     reasons: dict[Subject, str] = {}
     repairs: Counter[str] = Counter()
     for stage in stages_of(method):
-        wanted = [subject for subject in stage.subjects(vocabulary) if not stage.known(subject, found)]
+        sets = rivals if stage.asks_about == "pair" else None
+        wanted = [subject for subject in stage.subjects(vocabulary, sets) if not stage.known(subject, found)]
         if about is not None:
             wanted = [subject for subject in wanted if not set(subject).isdisjoint(about)]
         said = ask(vocabulary, stage, wanted, llm, attempts)
@@ -112,12 +125,36 @@ def generate(
     return marked(replace(found, provenance=old | new), since=start)
 
 
-def undescribed(vocabulary: Vocabulary, method: Method | Cascade, descriptions: Descriptions) -> list[Subject]:
-    """The subjects of a method that these descriptions say nothing about."""
+def nearest_rivals(
+    vocabulary: Vocabulary, encoder: Texts, k: int = 10, template: str = "a photo of a {}."
+) -> np.ndarray:
+    """The pairs of each class with its k nearest others, by the cosine of their names' text features: (P, 2) ids.
+
+    P is at most C k: a pair that is near from both sides is there once. Ties go by name. No (C, C) matrix is kept.
+    """
+    if k < 1:
+        raise InputError(f"k={k} is not possible; it is a whole number from 1 on")
+    order = np.argsort(np.array(vocabulary.names), kind="stable")
+    ids = vocabulary.ids[order]  # (C,)
+    texts = [fill(template, vocabulary.names[place]) for place in order]
+    rows = unit_rows(encoder.encode_texts(texts), "cpu", "text features of the names")  # (C, D)
+    columns = rows.T.contiguous()
+    near, _ = best(rows, lambda images: images @ columns, len(ids), len(ids), min(k + 1, len(ids)))
+    own = np.arange(len(ids))[:, None]
+    other = near != own
+    other[other.all(axis=1), -1] = False  # a class with many of its very name need not be among its nearest
+    pairs = np.stack([np.broadcast_to(own, near.shape)[other], near[other]], axis=1)
+    return np.unique(np.sort(ids[pairs], axis=1), axis=0).reshape(-1, 2)
+
+
+def undescribed(
+    vocabulary: Vocabulary, method: Method | Cascade, descriptions: Descriptions, rivals: np.ndarray | None = None
+) -> list[Subject]:
+    """The subjects of a method that these descriptions say nothing about; of pairs, only `rivals` where given."""
     return [
         subject
         for stage in stages_of(method)
-        for subject in stage.subjects(vocabulary)
+        for subject in stage.subjects(vocabulary, rivals if stage.asks_about == "pair" else None)
         if not stage.known(subject, descriptions)
     ]
 

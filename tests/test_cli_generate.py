@@ -265,3 +265,16 @@ def test_an_evaluation_asks_a_replay_and_keeps_nothing_twice(run: Run, server: S
     done = run("evaluate", "demo:n=40", "-m", "fudd(k=2)", "--llm", "replay", "--encoder", "demo")
     assert done.code == 0, done.err
     assert len(server.asked) == asked == kept == len(ReplyStore(tmp_path / "kept" / "replies.sqlite"))
+
+
+def test_with_rivals_each_class_is_asked_only_against_its_nearest(run: Run, server: Server) -> None:
+    names = "Ardova lema,Ardova mode,Belquin pobu,Corvell paril"
+    options = ["--domain", "birds", "--llm", server.llm, "-m", "comparative", "--encoder", "demo"]
+    done = run("generate", names, *options, "--rivals", "1", "-o", "near.json")
+    assert done.code == 0, done.err
+    pairs = Descriptions.load("near.json").pairs
+    assert 2 <= len(pairs) <= 4 and {i for pair in pairs for i in pair} == {0, 1, 2, 3}
+    assert len(server.asked) == 2 * len(pairs)  # both sides of a pair
+    assert run("generate", names, *options, "--rivals", "1", "-o", "near.json").err.endswith("nothing to ask\n")
+    run("generate", names, *options, "-o", "near.json")
+    assert len(Descriptions.load("near.json").pairs) == 6

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from support import Scripted
+from support import Lookup, Scripted
 
 import descbench as db
 from descbench import Descriptions, Vocabulary, generate
 from descbench.errors import DescbenchError
-from descbench.generation import ask, undescribed
+from descbench.generation import ask, nearest_rivals, undescribed
 from descbench.testing import FakeLLM
 
 BIRDS = Vocabulary(["hen", "rooster", "emu"], "farm birds", ids=[7, 3, 11])
@@ -98,3 +99,30 @@ def test_what_is_known_is_not_missing() -> None:
     method = db.method("cascade(dclip, differential)")
     assert len(undescribed(BIRDS, method, Descriptions())) == 6
     assert undescribed(BIRDS, method, generate(BIRDS, method, FakeLLM())) == []
+
+
+def test_the_nearest_rivals_are_those_of_a_loop_and_follow_no_order() -> None:
+    rng = np.random.default_rng(3)
+    names = [f"kind {letter}" for letter in "abcdefghijkl"]
+    rows = {f"a photo of a {name}.": row for name, row in zip(names, rng.normal(size=(12, 5)), strict=True)}
+    unit = {name: rows[f"a photo of a {name}."] / np.linalg.norm(rows[f"a photo of a {name}."]) for name in names}
+    expected = set()
+    for name in names:
+        others = sorted((other for other in names if other != name), key=lambda other: -unit[name] @ unit[other])
+        expected |= {frozenset((name, other)) for other in others[:3]}
+    for order in (names, names[::-1]):
+        vocabulary = Vocabulary(order, ids=[7 * place % 31 for place in range(12)])
+        found = nearest_rivals(vocabulary, Lookup(rows), k=3)
+        assert {frozenset(map(vocabulary.name, pair)) for pair in found.tolist()} == expected
+        assert len(found) == len(expected)
+    assert len(nearest_rivals(Vocabulary(names), Lookup(rows), k=50)) == 66  # all pairs there are
+    assert nearest_rivals(Vocabulary(names[:1]), Lookup(rows)).shape == (0, 2)
+
+
+def test_with_rivals_only_these_pairs_are_asked() -> None:
+    llm = FakeLLM()
+    pairs = np.array([[3, 7]])
+    found = generate(BIRDS, db.method("cascade(dclip, differential)"), llm, rivals=pairs)
+    assert set(found.pairs) == {(3, 7)} and len(found.classes) == 3
+    assert undescribed(BIRDS, db.method("differential"), found, pairs) == []
+    assert len(undescribed(BIRDS, db.method("differential"), found)) == 2

@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from descbench.cli.asking import Asking, tell_plan
-from descbench.cli.common import CacheDir, Domain, Json, Llm, cache_dir, find_classes, note, print_json, progress_shown
+from descbench.cli.common import (
+    DEFAULT_ENCODER,
+    CacheDir,
+    Domain,
+    Encoder,
+    Json,
+    Llm,
+    cache_dir,
+    find_classes,
+    note,
+    open_encoder,
+    print_json,
+    progress_shown,
+)
 from descbench.errors import DescbenchError, InputError, listed
 
 if TYPE_CHECKING:
@@ -32,6 +45,10 @@ def command(
         str | None,
         typer.Option("--prompt", help="Your own prompt: $name and $domain, or $first and $second."),
     ] = None,
+    rivals: Annotated[
+        int | None, typer.Option(min=1, help="Of pairs, ask each class only against its nearest; by --encoder.")
+    ] = None,
+    encoder: Encoder = None,
     domain: Domain = "",
     attempts: Annotated[int, typer.Option(min=1, help="How often to ask where a reply cannot be used.")] = 3,
     temperature: Annotated[float | None, typer.Option(min=0, help="Sampling temperature; sent only if given.")] = None,
@@ -81,7 +98,10 @@ def command(
     if not asked_about - {"nothing"}:
         raise InputError(f"{method} asks nothing about these classes, so there is nothing to generate; dclip does")
     folder = cache_dir(cache)
-    same = {"classes": list(vocabulary), "domain": vocabulary.domain, "method": repr(chosen)}
+    same: dict[str, Any] = {"classes": list(vocabulary), "domain": vocabulary.domain, "method": repr(chosen)}
+    pairs = None
+    if rivals is not None:
+        same |= {"rivals": rivals, "encoder": encoder or DEFAULT_ENCODER}
     finished = _Finished(folder, output, same)
     if not (refresh or overwrite or dry_run or json) and finished.already():
         note(f"{output} has all that {chosen!r} asks about these {len(vocabulary)} classes; nothing to ask")
@@ -95,6 +115,8 @@ def command(
     asking = Asking(
         llm, folder, options, max_requests, max_cost, prices, silent=offline or dry_run or batch, keep=batch or json
     )
+    if rivals is not None:
+        pairs = generation.nearest_rivals(vocabulary, open_encoder(encoder or DEFAULT_ENCODER, folder), rivals)
     kept = len(known.classes) + len(known.pairs)
     anew = _ids(vocabulary, refresh or [])
     try:
@@ -104,9 +126,9 @@ def command(
                     raise InputError("--refresh asks anew at once; leave it out with --offline and --batch")
                 known = _without(known, anew)
                 known = generation.generate(
-                    vocabulary, chosen, asking.refreshing(), known=known, attempts=attempts, about=anew
+                    vocabulary, chosen, asking.refreshing(), known=known, attempts=attempts, about=anew, rivals=pairs
                 )
-            found = generation.generate(vocabulary, chosen, asking.llm, known=known, attempts=attempts)
+            found = generation.generate(vocabulary, chosen, asking.llm, known=known, attempts=attempts, rivals=pairs)
     except (DescbenchError, KeyboardInterrupt):
         asking.tell_usage()
         raise
@@ -121,7 +143,7 @@ def command(
     if json or output is None:
         print_json(found.to_json())
     _tell_result(found, asking, kept, output)
-    if not _tell_missing(generation.undescribed(vocabulary, chosen, found), vocabulary, found, attempts):
+    if not _tell_missing(generation.undescribed(vocabulary, chosen, found, pairs), vocabulary, found, attempts):
         finished.remember()
 
 
