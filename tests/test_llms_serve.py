@@ -16,7 +16,7 @@ import pytest
 from test_llms_transformers import build
 
 import descbench as db
-from descbench.errors import DescbenchWarning, InputError
+from descbench.errors import AccessError, DescbenchWarning
 from descbench.llms import OpenAILLM
 from descbench.prompts import Question
 from descbench.testing import check_llm
@@ -83,5 +83,5 @@ def test_a_schema_that_the_server_ignores_without_a_word_is_found_out(llm: OpenA
 
 def test_another_model_than_the_one_that_is_served_is_one_clear_line(spelling: str) -> None:
     url = spelling.partition("#")[0]
-    with pytest.raises(InputError, match="requested 'another/model'"):
+    with pytest.raises(AccessError, match=r"no model 'another/model' .*requested 'another/model'"):
         db.llm(f"{url}#another/model", retries=0).complete([Question("one")])
