@@ -6,7 +6,7 @@ import ast
 from typing import Any
 
 from descbench.datasets import DATASETS
-from descbench.encoders import ENCODERS
+from descbench.encoders import ENCODERS, Crops, Views
 from descbench.errors import SpecError
 from descbench.llms import LLMS
 from descbench.methods import METHODS
@@ -80,9 +80,13 @@ def _adapter(kind: str, spec: str, table: dict[str, Any], options: dict[str, Any
         raise SpecError(f"{kind[:-1]} {name!r}: {str(error).split('() ')[-1]}") from None
 
 
-def encoder(spec: str, **options: Any) -> Any:
-    """The encoder that `spec` spells: "open_clip:ViT-B-32/laion2b_s34b_b79k", "features:FILE", "demo"."""
-    return _adapter("encoders", spec, ENCODERS, options)
+def encoder(spec: str, *, views: str = "", **options: Any) -> Any:
+    """The encoder that `spec` spells: "open_clip:ViT-B-32/laion2b_s34b_b79k", "features:FILE", "demo".
+
+    With `views="crops(60)"` it sees each picture as the weighted mean of so many crops.
+    """
+    found = _adapter("encoders", spec, ENCODERS, options)
+    return Views(found, Crops.parse(views)) if views else found
 
 
 def llm(spec: str, **options: Any) -> Any:

@@ -17,6 +17,7 @@ from descbench.cli.common import (
     Encoder,
     Json,
     Llm,
+    Views,
     cache_dir,
     choose_classes,
     note,
@@ -34,6 +35,7 @@ def command(
     method: Annotated[str | None, typer.Option("--method", "-m", help="See `descbench ls methods`.")] = None,
     descriptions: DescriptionFile = None,
     encoder: Encoder = None,
+    views: Views = "",
     llm: Llm = None,
     classes: Classes = None,
     domain: Domain = "",
@@ -55,7 +57,7 @@ def command(
     vocabulary, known = choose_classes(classes, descriptions, domain)
     usual = usual_method(known) if known is not None else "templates"
     language = open_llm(llm, cache_dir(cache)) if llm else None
-    model = open_encoder(encoder or DEFAULT_ENCODER, cache_dir(cache), device=device)
+    model = open_encoder(encoder or DEFAULT_ENCODER, cache_dir(cache), device=device, views=views)
     classifier = Classifier(vocabulary, spec.method(method or usual), model, language, known, device=device)
     paths = _pictures(images)
     with progress_shown():

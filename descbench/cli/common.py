@@ -31,6 +31,9 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, 
 Domain = Annotated[str, typer.Option("--domain", help='What the classes all are, as "birds"; shown to the model.')]
 Llm = Annotated[str | None, typer.Option("--llm", help="A language model: see `descbench ls llms`.")]
 Encoder = Annotated[str | None, typer.Option("--encoder", "-e", help="A CLIP-like model: see `descbench ls encoders`.")]
+Views = Annotated[
+    str, typer.Option("--views", help='Look at each picture in weighted crops: "crops(60)". Takes as much longer.')
+]
 DescriptionFile = Annotated[
     Path | None,
     typer.Option("--descriptions", "-d", help="Descriptions: a file of descbench's, or one that was published."),
@@ -63,6 +66,8 @@ def open_encoder(spec: str, cache: Path, **options: Any) -> Any:
     from descbench.store import CachedEncoder
 
     found = encoder(spec, **options)
+    if options.get("views") and spec.partition(":")[0] == "features":
+        raise InputError("--views needs pictures to cut; features: has none, only what was encoded before")
     return found if isinstance(found, FeaturesEncoder) else CachedEncoder(found, cache / "features")
 
 

@@ -8,7 +8,8 @@ from descbench.encoders.base import Encoder
 from descbench.encoders.demo import DemoEncoder
 from descbench.encoders.features import FeaturesEncoder
 from descbench.encoders.open_clip import OpenCLIPEncoder
+from descbench.encoders.views import Crops, Views
 
 ENCODERS: dict[str, type[Any]] = {"demo": DemoEncoder, "features": FeaturesEncoder, "open_clip": OpenCLIPEncoder}
 
-__all__ = ["ENCODERS", "DemoEncoder", "Encoder", "FeaturesEncoder", "OpenCLIPEncoder"]
+__all__ = ["ENCODERS", "Crops", "DemoEncoder", "Encoder", "FeaturesEncoder", "OpenCLIPEncoder", "Views"]

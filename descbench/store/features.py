@@ -50,6 +50,10 @@ class CachedEncoder:
     def fingerprint(self) -> str:
         return self._encoder.fingerprint
 
+    @property
+    def protocol(self) -> str:
+        return getattr(self._encoder, "protocol", "")
+
     def __repr__(self) -> str:
         return repr(self._encoder)
 
