@@ -7,7 +7,7 @@ UV ?= uv
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format bench demo-models
+.PHONY: help demo test test-slow parity check format bench demo-models
 
 help: ## List these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ test: .venv/.installed ## Run the tests, without the slow ones and without netwo
 
 test-slow: .venv/.installed ## Run the slow tests only
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
+
+parity: .venv/.installed ## Compare every method with what its authors' code computed, a line a golden file
+	HF_HUB_OFFLINE=1 $(BIN)/python tests/parity.py
 
 check: .venv/.installed ## Lint, format and type checks, and the test of the layers
 	$(BIN)/ruff check .

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,16 @@ from descbench.datasets.pictures import PicturesDataset
 from descbench.descriptions import Descriptions
 from descbench.embedding import embed
 from descbench.errors import DescbenchWarning, InputError, listed
+from descbench.followup import PairTexts, by_pairs, competing
 from descbench.generation import Answers, ask
 from descbench.methods import Cascade, Method
-from descbench.methods.base import Pool, Subject
+from descbench.methods.base import PairMethod, Pool, Subject
 from descbench.methods.cascade import stages_of
+from descbench.methods.disclip import selected_in
 from descbench.predictions import Predictions
 from descbench.scoring import best, class_scores, pick_device, unit_rows, within
-from descbench.texts import TextBank
+from descbench.selection import WEIGHTS, Selector, Support, check_stages, confirmed, filters
+from descbench.texts import TextBank, plain
 from descbench.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -59,8 +62,7 @@ class Classifier:
         ):
             if isinstance(given, str):
                 raise InputError(f"the {what} of a Classifier is an object, given the text {given!r}; write {example}")
-        if support is not None:
-            raise InputError(f"{method!r} does not select from labelled images; leave out support")
+        check_stages(method, stages_of(method), support)
         if llm is None and descriptions is None:
             for stage in stages_of(method):
                 if stage.asks_about != "nothing":
@@ -74,6 +76,10 @@ class Classifier:
         self._row: dict[str, int] = {}  # distinct text -> row of _features
         self._features: torch.Tensor | None = None  # (U, D)
         self._warned: set[str] = set()
+        self._pairs: dict[Method, PairTexts] = {}  # what each follow-up by pairs has summed
+        self._spent = 0  # of a cascade's budget
+        self._support = None if support is None else Support.of(support, vocabulary)
+        self._selectors: dict[Method, tuple[Descriptions, Selector]] = {}
         self._made: tuple[Descriptions, int, Callable[[torch.Tensor], torch.Tensor]] | None = None
 
     @property
@@ -96,14 +102,55 @@ class Classifier:
         if top_k < 1:
             raise InputError(f"top_k={top_k} is not possible; it is a whole number from 1 on")
         x = unit_rows(features, pick_device(self._device), "image features")
+        return self._decided(x, top_k)[0].top(top_k)
+
+    def _decided(self, x: torch.Tensor, top_k: int) -> tuple[Predictions, np.ndarray]:
+        """At least the best `top_k` classes of each image, and which stage was the last to look at it, (N,)."""
         k = min(self.method.k, len(self.vocabulary)) if isinstance(self.method, Cascade) else 1
         width, scores_of = self._first_stage()
         self._check_dimension(x)
         positions, scores = best(x, scores_of, width, len(self.vocabulary), max(top_k, k))
         predictions = Predictions(self.vocabulary, self.vocabulary.ids[positions], scores)
-        for stage in stages_of(self.method)[1:]:
-            predictions = self._follow_up(x, predictions, stage, k)
-        return predictions.top(top_k)
+        decided = np.zeros(len(x), dtype=np.int64)
+        if isinstance(self.method, Cascade):
+            for number, stage in enumerate(self.method.stages[1:], 1):
+                rows = self.method.doubtful(predictions.scores) if k > 1 else np.zeros(0, dtype=np.int64)
+                follow = self._follow_up if selected_in(stage) is None else self._selected
+                some = replace(predictions, ids=predictions.ids[rows], scores=predictions.scores[rows])
+                some = follow(x if len(rows) == len(x) else x[rows], some, stage, k)
+                predictions.ids[rows], predictions.scores[rows] = some.ids, some.scores
+                decided[rows] = number
+            self.counts["followed_up"] = int((decided > 0).sum())
+        return predictions, decided
+
+    def curve(self, features: Any, weights: Any = WEIGHTS) -> np.ndarray:
+        """What `disclip` answers for image features (N, D) at each weight of the name: class ids, (len(weights), N).
+
+        The default weights are the paper's 160. Which of them is best is a question for images with labels that are not
+        the test set; the answers at w = 0 are the name-free test. Raises `InputError` for a method without the weight.
+        """
+        stages = stages_of(self.method)
+        chosen = selected_in(stages[-1])
+        if chosen is None or chosen.named or len(stages) != 2:
+            raise InputError(f"{self.method!r} has no weight of the name to vary; disclip has, without named=True")
+        tried = np.asarray(weights, dtype=np.float64)
+        if tried.ndim != 1 or not (np.isfinite(tried) & (tried >= 0)).all():
+            raise InputError(f"weights are a list of numbers from 0 on, given: {weights!r:.80}")
+        assert isinstance(self.method, Cascade)
+        if self.method.margin is not None:
+            raise InputError(f"{self.method!r} follows up some images only; a curve is over all, so leave out margin")
+        x = unit_rows(features, pick_device(self._device), "image features")
+        k = min(self.method.k, len(self.vocabulary))
+        width, scores_of = self._first_stage()
+        self._check_dimension(x)
+        positions, _ = best(x, scores_of, width, len(self.vocabulary), k)
+        if k == 1 or not len(x):
+            return np.broadcast_to(self.vocabulary.ids[positions[:, 0]], (len(tried), len(x))).copy()
+        selector = self._selector(stages[-1])
+        candidates, sets, set_of = _candidate_sets(positions)
+        columns = selector.curve(x, set_of, sets, tried)  # (W, N)
+        ids: np.ndarray = self.vocabulary.ids[candidates[np.arange(len(x)), columns]]
+        return ids
 
     def explain(self, image: str | Path | Image.Image, against: str | int | None = None) -> Explanation:
         """Why the answer, and not another class (a name or an id; the runner-up when not given)?
@@ -114,12 +161,11 @@ class Classifier:
 
     def explain_features(self, features: Any, against: str | int | None = None) -> Explanation:
         """The same for the features (D,) of one image."""
-        import torch
-
         x = unit_rows(np.asarray(features)[None, :], pick_device(self._device), "image features")
         stages = stages_of(self.method)
         k = min(self.method.k, len(self.vocabulary)) if isinstance(self.method, Cascade) else 1
-        ranked = self.predict_features(x, top_k=len(self.vocabulary)).ids[0].tolist()
+        predictions, decided = self._decided(x, len(self.vocabulary))
+        ranked = predictions.ids[0].tolist()
         if len(ranked) == 1 and against is None:
             raise InputError(f"one class only ({self.vocabulary.names[0]!r}): nothing to explain it against")
         rival = ranked[1] if against is None else self.vocabulary.id(against) if isinstance(against, str) else against
@@ -127,10 +173,17 @@ class Classifier:
         answer = ranked[0]
         if rival == answer:
             raise InputError(f"{self.vocabulary.name(rival)!r} is the answer itself; name another class")
-        followed = len(stages) > 1 and k > 1 and rival in ranked[:k]
-        stage = stages[-1] if followed else stages[0]
+        followed = decided[0] > 0 and rival in ranked[:k]
+        stage = stages[decided[0]] if followed else stages[0]
+        if followed and selected_in(stage) is not None:
+            row = np.sort(self.vocabulary.positions(np.array(ranked[:k])))
+            told_by_class = zip(self.vocabulary.ids[row].tolist(), self._selector(stage).shares(x[0], row), strict=True)
+            told = {id_: [Reason(*share) for share in found] for id_, found in told_by_class}
+            return self._explanation(stage, answer, rival, told)
         among = self.vocabulary.subset(i for i in self.vocabulary.ids.tolist() if not followed or i in ranked[:k])
         bank = stage.texts(among, self.descriptions)
+        if self._support is not None and filters(stage):
+            bank = self._confirmed(bank, self._support)
         index = self._encoded(bank.texts)
         assert self._features is not None
         similar = (self._features[index] @ x[0]).cpu()  # (T,)
@@ -139,7 +192,14 @@ class Classifier:
         for id_ in (answer, rival):
             own = slice(*bank.offsets[among.position(id_) : among.position(id_) + 2])
             rows = zip(bank.texts[own], similar[own].tolist(), shares[own].tolist(), strict=True)
-            reasons[id_] = sorted((Reason(*row) for row in rows), key=lambda r: (-r.similarity, r.text))
+            reasons[id_] = [Reason(*row) for row in rows]
+        return self._explanation(stage, answer, rival, reasons)
+
+    def _explanation(self, stage: Method, answer: int, rival: int, told: Mapping[int, list[Reason]]) -> Explanation:
+        """The reasons of two classes, by similarity; the shares of a class add up to its score."""
+        import torch
+
+        reasons = {id_: sorted(told[id_], key=lambda r: (-r.similarity, r.text)) for id_ in (answer, rival)}
         scores = {id_: float(torch.tensor([r.share for r in reasons[id_]]).sum()) for id_ in reasons}
         return Explanation(
             self.vocabulary.name(answer),
@@ -160,6 +220,8 @@ class Classifier:
                 self._count_silent(first, first.subjects(self.vocabulary), absent)
             bank = first.texts(self.vocabulary, self.descriptions)
             self._count_undescribed(first, bank)
+            if self._support is not None and filters(first):
+                bank = self._confirmed(bank, self._support)
             index = self._encoded(bank.texts)
             assert self._features is not None
             whole = first.pool in ("max_score", "mean_prob")  # these need the similarity to every text
@@ -185,15 +247,48 @@ class Classifier:
                 f"{self._features.shape[1]}: they are not of one model. Encode both with the same encoder."
             )
 
-    def _describe(self, stage: Method, sets: np.ndarray | None = None) -> dict[Subject, str]:
-        """Ask what a stage needs and the descriptions lack; returns what stays without an answer, and why."""
+    def _describe(
+        self, stage: Method, sets: np.ndarray | None = None, candidates: np.ndarray | None = None
+    ) -> dict[Subject, str]:
+        """Ask what a stage needs and the descriptions lack; returns what stays without an answer, and why.
+
+        With the `candidates` of all images, (N, k) positions, a budget goes to what most of them are about.
+        """
         subjects = stage.subjects(self.vocabulary, sets)
         missing = [subject for subject in subjects if not stage.known(subject, self.descriptions)]
         if missing and self.llm is not None:
-            said = ask(self.vocabulary, stage, missing, self.llm)
-            self.descriptions = self.descriptions.merged(said.descriptions)
-            return {s: said.missing.get(s, "") for s in missing if not stage.known(s, self.descriptions)}
+            asked, why = missing, ""
+            budget = self.method.budget if isinstance(self.method, Cascade) else None
+            if budget is not None and candidates is not None:
+                asked, why = self._affordable(stage, missing, candidates, budget), f"left out by budget={budget}"
+            reasons = dict.fromkeys(missing, why)
+            if asked:
+                said = ask(self.vocabulary, stage, asked, self.llm)
+                self.descriptions = self.descriptions.merged(said.descriptions)
+                reasons |= {subject: said.missing.get(subject, "") for subject in asked}
+            return {s: reason for s, reason in reasons.items() if not stage.known(s, self.descriptions)}
         return dict.fromkeys(missing, "")
+
+    def _affordable(
+        self, stage: Method, missing: Sequence[Subject], candidates: np.ndarray, budget: int
+    ) -> list[Subject]:
+        """As many of the subjects as the rest of the budget has questions for: first those that compete in most images,
+        then by name. What is asked another time, because its reply says nothing, does not count."""
+        ids = self.vocabulary.ids
+        if stage.asks_about == "pair":
+            about, often = competing(candidates, len(ids))
+        else:
+            about, often = (part.reshape(len(part), -1) for part in np.unique(candidates, return_counts=True))
+        count = dict(zip(map(frozenset, ids[about].tolist()), often.ravel().tolist(), strict=True))
+        ranked = sorted(missing, key=lambda s: (-count[frozenset(s)], [self.vocabulary.name(i) for i in s], s))
+        chosen: list[Subject] = []
+        for subject in ranked:
+            cost = len(stage.questions(self.vocabulary, subject))
+            if self._spent + cost > budget:
+                break
+            self._spent += cost
+            chosen.append(subject)
+        return chosen
 
     def _count_undescribed(self, stage: Method, bank: TextBank) -> None:
         self.counts["undescribed"] = int(bank.undescribed.sum())
@@ -233,17 +328,106 @@ class Classifier:
             self._row.update((text, start + i) for i, text in enumerate(new))
             self._features = rows if self._features is None else torch.cat([self._features, rows])
         assert self._features is not None
-        return torch.tensor([self._row[text] for text in texts], device=self._features.device)
+        return torch.tensor([self._row[text] for text in texts], dtype=torch.int64, device=self._features.device)
+
+    def _selected(self, x: torch.Tensor, predictions: Predictions, stage: Method, k: int) -> Predictions:
+        """The first k classes of each image, scored by the texts that labelled images choose for these k, reordered."""
+        if k == 1 or not len(predictions):
+            return predictions
+        candidates, sets, set_of = _candidate_sets(self.vocabulary.positions(predictions.ids[:, :k]))
+        scores = self._selector(stage).scores(x, set_of, sets)
+        order = np.argsort(-scores, axis=1, kind="stable")  # ties by class position: sets are ascending
+        return predictions.reorder_top(
+            np.take_along_axis(self.vocabulary.ids[candidates], order, axis=1),
+            np.take_along_axis(scores, order, axis=1),
+        )
+
+    def _selector(self, stage: Method) -> Selector:
+        """What chooses for a stage; made anew when descriptions have changed. It asks about all classes, since each
+        may be described by what was said of another."""
+        known = self._selectors.get(stage)
+        if known is None or known[0] is not self.descriptions:
+            chosen = selected_in(stage)
+            assert chosen is not None
+            self._describe(stage)
+            bank = stage.texts(self.vocabulary, self.descriptions)
+            self._count_undescribed(stage, bank)
+            support = self._support if chosen.needs_support else None
+            if support is not None:
+                self._count_unsupported(support)
+            selector = Selector(chosen, bank, self.vocabulary, support, self._features_of)
+            known = self._selectors[stage] = (self.descriptions, selector)
+        return known[1]
+
+    def _confirmed(self, bank: TextBank, support: Support) -> TextBank:
+        """The texts that the labelled images of their classes confirm; counts the classes that lost all."""
+        self._count_unsupported(support)
+        kept, lost = confirmed(bank, self.vocabulary, support, self._features_of)
+        self.counts["unconfirmed"] = int(lost.sum())
+        if lost.any():
+            names = [name for name, gone in zip(self.vocabulary.names, lost, strict=True) if gone]
+            of = f"{len(names)} of {len(self.vocabulary)} classes have no text that their labelled images confirm"
+            self._warn(f"{of} and are scored by their bare name: {listed(names)}")
+        return kept
+
+    def _count_unsupported(self, support: Support) -> None:
+        self.counts["unsupported"] = int((support.counts == 0).sum())
+        if self.counts["unsupported"]:
+            names = [name for name, n in zip(self.vocabulary.names, support.counts, strict=True) if not n]
+            of = f"{len(names)} of {len(self.vocabulary)} classes have no labelled image"
+            self._warn(f"{of} and keep their own descriptions: {listed(names)}")
+
+    def _features_of(self, texts: Sequence[str]) -> torch.Tensor:
+        """The features of texts, (len(texts), D)."""
+        index = self._encoded(texts)
+        assert self._features is not None
+        return self._features[index]
 
     def _follow_up(self, x: torch.Tensor, predictions: Predictions, stage: Method, k: int) -> Predictions:
         """The first k classes of each image, scored by a stage as if they were the whole vocabulary, and reordered."""
         if k == 1 or not len(predictions):
             return predictions
-        # Sets of candidates as positions, ascending: the order in which they were found must not matter.
+        # As ascending positions: the order in which candidates were found must not matter.
         candidates = np.sort(self.vocabulary.positions(predictions.ids[:, :k]), axis=1)  # (N, k)
+        found = self._pair_scores(x, candidates, stage) if by_pairs(stage) else self._set_scores(x, candidates, stage)
+        scores = found.cpu().numpy()
+        order = np.argsort(-scores, axis=1, kind="stable")  # ties by class position: sets are ascending
+        return predictions.reorder_top(
+            np.take_along_axis(self.vocabulary.ids[candidates], order, axis=1),
+            np.take_along_axis(scores, order, axis=1),
+        )
+
+    def _pair_scores(self, x: torch.Tensor, candidates: np.ndarray, stage: Method) -> torch.Tensor:
+        """The scores of images for their candidates (N, k), from what each pair of them adds: see `PairTexts`."""
+        import torch
+
+        pairs = self._pairs.get(stage)
+        used = pairs.used(candidates) if pairs is not None and pairs.descriptions is self.descriptions else None
+        if pairs is None or used is None or (self.llm is not None and pairs.told(used)[1]):
+            occurring, _ = competing(candidates, len(self.vocabulary))  # (P, 2)
+            ids = self.vocabulary.ids[occurring]
+            absent = self._describe(stage, ids, candidates)
+            self._count_silent(stage, stage.subjects(self.vocabulary, ids), absent)
+            assert isinstance(stage, PairMethod)
+            pairs = PairTexts(stage, self.vocabulary, self.descriptions, occurring, str(x.device))
+            index = self._encoded(pairs.texts)
+            assert self._features is not None
+            pairs.add(self._features, index)
+            self._pairs[stage] = pairs
+        else:
+            self.counts["candidate_pairs"], self.counts["undescribed_pairs"] = pairs.told(used)
+        bare = torch.zeros(len(self.vocabulary), dtype=torch.int64, device=x.device)
+        if len(silent := pairs.silent(candidates)):
+            there = torch.as_tensor(silent, device=x.device)
+            bare[there] = self._encoded(plain(self.vocabulary.names[position]) for position in silent)
+        assert self._features is not None
+        return pairs.scores(x, candidates, self._features, bare)
+
+    def _set_scores(self, x: torch.Tensor, candidates: np.ndarray, stage: Method) -> torch.Tensor:
+        """The scores of images for their candidates (N, k), from the texts that any method has for each set of them."""
         sets, set_of = np.unique(candidates, axis=0, return_inverse=True)
         ids = self.vocabulary.ids[sets]  # (S, k)
-        absent = self._describe(stage, ids)
+        absent = self._describe(stage, ids, candidates)
         self._count_silent(stage, stage.subjects(self.vocabulary, ids), absent)
         banks = []
         for row in ids:
@@ -253,12 +437,15 @@ class Classifier:
         assert self._features is not None
         indices = [np.array([self._row[text] for text in bank.texts]) for bank in banks]
         scale = self.logit_scale if stage.pool == "mean_prob" else 1.0
-        scores = within(x, set_of.ravel(), self._features, banks, indices, stage.pool, scale).cpu().numpy()
-        order = np.argsort(-scores, axis=1, kind="stable")  # ties by class position: sets are ascending
-        return predictions.reorder_top(
-            np.take_along_axis(self.vocabulary.ids[candidates], order, axis=1),
-            np.take_along_axis(scores, order, axis=1),
-        )
+        return within(x, set_of.ravel(), self._features, banks, indices, stage.pool, scale)
+
+
+def _candidate_sets(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The candidates (N, k) as ascending positions, for the order in which they were found must not matter; the
+    different sets among them, (S, k); and which of these each image has, (N,)."""
+    candidates = np.sort(positions, axis=1)
+    sets, set_of = np.unique(candidates, axis=0, return_inverse=True)
+    return candidates, sets, set_of.ravel()
 
 
 @dataclass(frozen=True)

@@ -110,21 +110,42 @@ def class_scores(
         return lambda images: (images @ classes)[:, columns]
     # One column a distinct text: in a product, two equal columns may differ in the last bit.
     distinct, column = torch.unique(index, return_inverse=True)
-    texts = features[distinct].T.contiguous()  # (D, distinct texts)
-    C = len(bank.offsets) - 1
+    levels, place = _levels(bank.offsets)
+    column = column[torch.as_tensor(np.concatenate([np.asarray(level) for level in levels]), device=features.device)]
+    once = len(distinct) == len(column)
+    texts = features[distinct[column] if once else distinct].T.contiguous()  # (D, distinct texts)
+    back = torch.as_tensor(place, device=features.device)
     counts = torch.as_tensor(np.diff(bank.offsets), device=features.device)
-    segment = torch.repeat_interleave(torch.arange(C, device=features.device), counts)
 
     def pooled(images: torch.Tensor) -> torch.Tensor:
-        similar = (images @ texts)[:, column]  # (n, T)
-        spread = segment.expand(len(images), -1)
-        out = torch.zeros(len(images), C, device=images.device)
-        if pool == "max_score":
-            return out.scatter_reduce_(1, spread, similar, "amax", include_self=False)
-        probabilities = torch.softmax(similar * logit_scale, dim=1)
-        return out.scatter_add_(1, spread, probabilities) / counts
+        similar = images @ texts
+        if not once:
+            similar = similar[:, column]  # (n, T)
+        if pool == "mean_prob":
+            similar = torch.softmax(similar * logit_scale, dim=1)
+        out = similar[:, : len(place)].clone()  # the first text of each class
+        start = len(place)
+        for level in levels[1:]:
+            part, more = out[:, : len(level)], similar[:, start : start + len(level)]
+            _ = torch.maximum(part, more, out=part) if pool == "max_score" else part.add_(more)
+            start += len(level)
+        out = out[:, back]
+        return out if pool == "max_score" else out / counts
 
     return pooled
+
+
+def _levels(offsets: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """The texts of all classes by their number within the class: all first ones, all second ones, and so on; and where
+    each class stands among the first, (C,).
+
+    Classes with more texts come first, so that those with an n-th text are always the first ones: pooling is then one
+    operation on whole columns a level.
+    """
+    counts = np.diff(offsets)
+    order = np.argsort(-counts, kind="stable")
+    reach = np.searchsorted(-counts[order], -np.arange(counts.max()), side="left")  # how many classes have an n-th
+    return [offsets[order[:n]] + number for number, n in enumerate(reach)], np.argsort(order)
 
 
 def _twins(index: np.ndarray, bank: TextBank) -> np.ndarray | None:

@@ -12,7 +12,7 @@ ROWS = [
     "vocabulary prompts plugins arrays statistics salvage files",
     "predictions descriptions texts parsing",
     "formats scoring methods lint edits",
-    "store",
+    "store selection followup",
     "llms encoders datasets",
     "generation embedding",
     "classifier",

@@ -5,17 +5,21 @@ from __future__ import annotations
 from descbench.methods.base import Method, Wrapper
 from descbench.methods.cascade import Cascade, FuDD
 from descbench.methods.comparative import Comparative
-from descbench.methods.controls import Nameless, Shuffled
+from descbench.methods.controls import Nameless, RandomDescriptions, Scrambled, Shared, Shuffled
 from descbench.methods.cupl import CuPL
 from descbench.methods.dclip import DCLIP
 from descbench.methods.differential import Differential
+from descbench.methods.disclip import DisCLIP, Selected, SelectFewshot
 from descbench.methods.names import ClassName, Template, Templates
+from descbench.methods.waffle import Waffle, WaffleAnd
 
 METHODS: dict[str, type] = {
     kind.spelled: kind
     for kind in (
         *(ClassName, Template, Templates, DCLIP, CuPL, Comparative, Differential),
         *(FuDD, Cascade, Shuffled, Nameless),
+        *(Waffle, WaffleAnd, Shared, RandomDescriptions, Scrambled),
+        *(Selected, DisCLIP, SelectFewshot),
     )
 }
 
@@ -27,11 +31,19 @@ __all__ = [
     "Comparative",
     "CuPL",
     "Differential",
+    "DisCLIP",
     "FuDD",
     "Method",
     "Nameless",
+    "RandomDescriptions",
+    "Scrambled",
+    "SelectFewshot",
+    "Selected",
+    "Shared",
     "Shuffled",
     "Template",
     "Templates",
+    "Waffle",
+    "WaffleAnd",
     "Wrapper",
 ]

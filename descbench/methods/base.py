@@ -37,6 +37,16 @@ class Method:
         """How the similarities of a class's texts become its score."""
         raise NotImplementedError
 
+    @property
+    def needs_support(self) -> bool:
+        """Whether it chooses among its texts by labelled images; the classifier is then given `support`."""
+        return False
+
+    @property
+    def protocol(self) -> str:
+        """What it sees besides the one picture and the names: a result is comparable within a protocol."""
+        return "uses support labels" if self.needs_support else "inductive"
+
     def texts(self, vocabulary: Vocabulary, descriptions: Descriptions) -> TextBank:
         """What is encoded for each class of the vocabulary."""
         raise NotImplementedError
@@ -80,6 +90,39 @@ class Method:
         return self.spelled + (f"({', '.join(given)})" if given else "")
 
 
+class PairMethod(Method):
+    """A method whose class stands for all that it is said to have against any rival: its distinct captions, sorted,
+    each once however many rivals call for it.
+
+    A subclass gives `captions`, for two classes, and the texts follow. That its texts in a set of candidates are those
+    of the pairs together is what lets a follow-up add them up (`descbench.followup`); one that overrides `texts` is
+    asked for them set by set instead.
+    """
+
+    asks_about: ClassVar[Literal["nothing", "class", "pair"]] = "pair"
+
+    def captions(self, vocabulary: Vocabulary, descriptions: Descriptions, id: int, rival: int) -> Sequence[str]:
+        """What tells the class from this rival."""
+        raise NotImplementedError
+
+    def worded(self, vocabulary: Vocabulary, id: int, caption: str) -> str:
+        """The text that is encoded for a caption."""
+        return caption
+
+    def distinct(self, vocabulary: Vocabulary, descriptions: Descriptions, id: int, rival: int) -> set[str]:
+        """The captions that count: a blank one is none."""
+        return {c for c in self.captions(vocabulary, descriptions, id, rival) if c.strip()}
+
+    def texts(self, vocabulary: Vocabulary, descriptions: Descriptions) -> TextBank:
+        lists = []
+        for id_, _ in vocabulary:
+            rivals = (rival for rival, _ in vocabulary if rival != id_)
+            # Sorted: the order of a set must reach neither a text nor a sum.
+            chosen = sorted(set().union(*(self.distinct(vocabulary, descriptions, id_, rival) for rival in rivals)))
+            lists.append([self.worded(vocabulary, id_, caption) for caption in chosen])
+        return TextBank.of(vocabulary, lists)
+
+
 class Wrapper(Method):
     """A method that holds another one, asks what that asks, and changes one thing."""
 
@@ -100,6 +143,14 @@ class Wrapper(Method):
     @property
     def asks_about(self) -> Literal["nothing", "class", "pair"]:  # type: ignore[override]
         return self.method.asks_about
+
+    @property
+    def needs_support(self) -> bool:
+        return self.method.needs_support
+
+    @property
+    def protocol(self) -> str:
+        return self.method.protocol
 
     def questions(self, vocabulary: Vocabulary, subject: Subject, attempt: int = 0) -> list[Question]:
         return self.method.questions(vocabulary, subject, attempt)

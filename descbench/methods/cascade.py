@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
+
+import numpy as np
 
 from descbench.errors import InputError
 from descbench.methods.base import Method, choice, whole
@@ -15,14 +18,20 @@ from descbench.methods.names import Template
 class Cascade:
     """`cascade(first, second, ..., k=10)`: the second stage scores the k best classes of the first, as if they were the
     whole vocabulary, and only reorders them; and so on. With k = 1 the first stage's answer stands.
+
+    With `margin` only a doubtful image goes on: one whose best two scores, in the stage before, differ by less. With
+    `budget` a classifier asks at most so many questions for its follow-ups, those first whose classes compete in most
+    images; the rest is as if nothing could be said.
     """
 
     spelled: ClassVar[str] = "cascade"
 
     stages: tuple[Method, ...]
     k: int
+    margin: float | None
+    budget: int | None
 
-    def __init__(self, *stages: Method, k: int = 10) -> None:
+    def __init__(self, *stages: Method, k: int = 10, margin: float | None = None, budget: int | None = None) -> None:
         if not stages:
             raise InputError("a cascade needs a stage, as in cascade(dclip, differential, k=5)")
         for stage in stages:
@@ -32,10 +41,29 @@ class Cascade:
                 raise InputError(f"{stage!r} cannot be a stage of a cascade: it is not a method")
         whole("k", k, 1)
         object.__setattr__(self, "stages", stages)
+        if margin is not None and (
+            not isinstance(margin, int | float) or isinstance(margin, bool) or not 0 <= margin < math.inf
+        ):
+            raise InputError(f"margin={margin!r} is not possible; it is a difference of scores from 0 on, as 0.02")
+        if budget is not None:
+            whole("budget", budget, 0)
         object.__setattr__(self, "k", k)
+        object.__setattr__(self, "margin", margin)
+        object.__setattr__(self, "budget", budget)
+
+    def doubtful(self, scores: np.ndarray) -> np.ndarray:
+        """The rows of scores (N, K), best first, that a follow-up looks at, ascending."""
+        if self.margin is None:
+            return np.arange(len(scores))
+        return np.flatnonzero(scores[:, 0] - scores[:, 1] < self.margin)
+
+    def _limits(self) -> list[str]:
+        """What is spelled of `margin` and `budget`."""
+        both = (("margin", self.margin), ("budget", self.budget))
+        return [f"{name}={value!r}" for name, value in both if value is not None]
 
     def __repr__(self) -> str:
-        return f"cascade({', '.join(map(repr, self.stages))}, k={self.k})"
+        return f"cascade({', '.join([*map(repr, self.stages), f'k={self.k}', *self._limits()])})"
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -51,15 +79,25 @@ class FuDD(Cascade):
 
     phrasing: Literal["ours", "authors"] = field(default="ours")
 
-    def __init__(self, k: int = 10, phrasing: Literal["ours", "authors"] = "ours") -> None:
+    def __init__(
+        self,
+        k: int = 10,
+        phrasing: Literal["ours", "authors"] = "ours",
+        *,
+        margin: float | None = None,
+        budget: int | None = None,
+    ) -> None:
         choice("phrasing", phrasing, ("ours", "authors"))
         template = "A photo of a {}." if phrasing == "authors" else "a photo of a {}."
-        super().__init__(Template(template), Differential(fallback=template, phrasing=phrasing), k=k)
+        super().__init__(
+            Template(template), Differential(fallback=template, phrasing=phrasing), k=k, margin=margin, budget=budget
+        )
         object.__setattr__(self, "phrasing", phrasing)
 
     def __repr__(self) -> str:
         given = [f"k={self.k}"] if self.k != 10 else []
         given += [f"phrasing={self.phrasing!r}"] if self.phrasing != "ours" else []
+        given += self._limits()
         return "fudd" + (f"({', '.join(given)})" if given else "")
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from descbench import prompts
 from descbench.descriptions import Descriptions
-from descbench.methods.base import Method, Pool, Subject, text
+from descbench.methods.base import PairMethod, Pool, Subject, text
 from descbench.methods.dclip import phrase
 from descbench.parsing import parse_features, repairs_of
 from descbench.prompts import Question, Reply
-from descbench.texts import TextBank, plain
+from descbench.texts import plain
 from descbench.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, repr=False)
-class Comparative(Method):
+class Comparative(PairMethod):
     """The mean similarity to "{name}, which has {feature}" over the distinct features that tell a class from any other
     of the vocabulary: FuDD's questions, asked beforehand, with DCLIP's texts and pool.
 
@@ -26,7 +26,6 @@ class Comparative(Method):
     """
 
     spelled: ClassVar[str] = "comparative"
-    asks_about: ClassVar[Literal["nothing", "class", "pair"]] = "pair"
 
     prompt: str = "comparative"
 
@@ -53,13 +52,9 @@ class Comparative(Method):
         pairs = {(first, second): (parsed[0].items, parsed[1].items)} if told else {}
         return Descriptions(pairs=pairs, provenance=repairs_of(parsed))
 
-    def texts(self, vocabulary: Vocabulary, descriptions: Descriptions) -> TextBank:
-        lists = []
-        for id_, name in vocabulary:
-            found: set[str] = set()
-            for rival, _ in vocabulary:
-                if rival != id_ and (pair := descriptions.pair(id_, rival)):
-                    found.update(pair[0])
-            # Sorted: the order of a set must reach neither a text nor a sum.
-            lists.append([f"{plain(name)}, {phrase(feature)}" for feature in sorted(found) if feature.strip()])
-        return TextBank.of(vocabulary, lists)
+    def captions(self, vocabulary: Vocabulary, descriptions: Descriptions, id: int, rival: int) -> Sequence[str]:
+        pair = descriptions.pair(id, rival)
+        return pair[0] if pair else []
+
+    def worded(self, vocabulary: Vocabulary, id: int, caption: str) -> str:
+        return f"{plain(vocabulary.name(id))}, {phrase(caption)}"

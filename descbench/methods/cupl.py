@@ -12,7 +12,7 @@ import numpy as np
 from descbench import prompts
 from descbench.descriptions import Descriptions
 from descbench.errors import InputError
-from descbench.methods.base import Method, Pool, Subject, choice, text, whole, with_texts
+from descbench.methods.base import POOLS, Method, Pool, Subject, choice, text, whole, with_texts
 from descbench.methods.names import Templates
 from descbench.parsing import parse_sentences, repairs_of
 from descbench.prompts import Question, Reply
@@ -49,18 +49,16 @@ class CuPL(Method):
     samples: int = 2  # of each form: ten questions a class give some 30 sentences; the paper draws 10 of one each
     with_templates: bool = False
     templates: tuple[str, ...] = ()  # other ones than the shipped
+    pool: Pool = "mean_feature"  # the paper's; the texts stand as they are, so that any list of texts can be pooled
 
     def __post_init__(self) -> None:
         text("prompt", self.prompt)
         whole("samples", self.samples, 1)
         choice("with_templates", self.with_templates, (False, True))
+        choice("pool", self.pool, POOLS)
         object.__setattr__(self, "templates", Templates(self.templates).list)
         if self.templates and not self.with_templates:
             raise InputError("cupl uses templates only with_templates=True; give both, or neither")
-
-    @property
-    def pool(self) -> Pool:
-        return "mean_feature"
 
     def questions(self, vocabulary: Vocabulary, subject: Subject, attempt: int = 0) -> list[Question]:
         name = plain(vocabulary.name(subject[0]))

@@ -8,16 +8,16 @@ from typing import ClassVar, Literal
 
 from descbench import prompts
 from descbench.descriptions import Descriptions
-from descbench.methods.base import Method, Pool, Subject, choice, text
+from descbench.methods.base import PairMethod, Pool, Subject, choice, text
 from descbench.methods.names import checked, fill
 from descbench.parsing import parse_pairs, repairs_of
 from descbench.prompts import Question, Reply
-from descbench.texts import TextBank, plain
+from descbench.texts import plain
 from descbench.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, repr=False)
-class Differential(Method):
+class Differential(PairMethod):
     """A class is the mean feature of its distinct captions against all other classes of the vocabulary, that is, of the
     candidates when it is a follow-up (FuDD: Esfandiarpoor & Bach 2024, section 3).
 
@@ -27,7 +27,6 @@ class Differential(Method):
     """
 
     spelled: ClassVar[str] = "differential"
-    asks_about: ClassVar[Literal["nothing", "class", "pair"]] = "pair"
 
     prompt: str = "differential"
     fallback: str = "a photo of a {}."
@@ -58,16 +57,9 @@ class Differential(Method):
         both = ([a for _, a, _ in found], [b for _, _, b in found])
         return Descriptions(pairs={(first, second): both} if found else {}, provenance=repairs_of(parsed))
 
-    def texts(self, vocabulary: Vocabulary, descriptions: Descriptions) -> TextBank:
-        lists = []
-        for id_, name in vocabulary:
-            bare = fill(self.fallback, name)
-            captions: set[str] = set()
-            for rival, _ in vocabulary:
-                if rival != id_:
-                    pair = descriptions.pair(id_, rival)
-                    captions.update(pair[0] if pair and pair[0] else [bare])
-            # Sorted: the order of a set must reach neither a text nor a sum.
-            chosen = sorted(captions)
-            lists.append([caption.capitalize() for caption in chosen] if self.phrasing == "authors" else chosen)
-        return TextBank.of(vocabulary, lists)
+    def captions(self, vocabulary: Vocabulary, descriptions: Descriptions, id: int, rival: int) -> Sequence[str]:
+        pair = descriptions.pair(id, rival)
+        return pair[0] if pair and pair[0] else [fill(self.fallback, vocabulary.name(id))]
+
+    def worded(self, vocabulary: Vocabulary, id: int, caption: str) -> str:
+        return caption.capitalize() if self.phrasing == "authors" else caption
