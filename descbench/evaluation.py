@@ -6,8 +6,9 @@ import json
 import platform
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,11 @@ import numpy as np
 from descbench.classifier import Classifier
 from descbench.embedding import Embedded, embed
 from descbench.errors import InputError, MatchError, listed
+from descbench.methods import Cascade, Method, Nameless, RandomDescriptions, Scrambled, Shared, Shuffled, Waffle
+from descbench.methods.cascade import stages_of
 from descbench.plugins import version_of
 from descbench.predictions import Predictions
-from descbench.statistics import Metric, PairedDifference, mean_per_class, paired_difference, wilson
+from descbench.statistics import DRAWS, Metric, PairedDifference, mean_per_class, paired_difference, wilson
 from descbench.vocabulary import Vocabulary, read_labels
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ class Evaluation:
     versions: Mapping[str, str] = field(default_factory=dict)
     usage: Mapping[str, int] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
+    protocol: str = "inductive"  # what was seen besides the one picture and the names
 
     @property
     def hits(self) -> np.ndarray:
@@ -88,6 +92,7 @@ class Evaluation:
             "method": self.method,
             "encoder": self.encoder,
             "llm": self.llm,
+            "protocol": self.protocol,
             "metrics": {name: asdict(metric) for name, metric in self.metrics.items()},
             "counts": dict(self.counts),
             "failures": [list(failure) for failure in self.failures],
@@ -145,6 +150,7 @@ class Evaluation:
             run["versions"],
             run["usage"],
             run["timings"],
+            run.get("protocol", "inductive"),
         )
 
 
@@ -191,7 +197,20 @@ def evaluate(
         versions(),
         dict(getattr(classifier.llm, "usage", {})),
         {"encode_images": encoded - started, "classify": done - encoded},
+        protocol_of(classifier),
     )
+
+
+def protocol_of(classifier: Classifier) -> str:
+    """What a classifier sees besides the one picture and the names of the classes: results compare within a protocol.
+
+    "inductive" where that is nothing; else of "multi-view", "uses support labels", ... those that hold.
+    """
+    seen = [getattr(classifier.encoder, "protocol", "")]
+    seen += [getattr(stage, "protocol", "") for stage in stages_of(classifier.method)]
+    if getattr(classifier.method, "budget", None) is not None:  # what is asked follows from all images together
+        seen.append("uses unlabelled images")
+    return ", ".join(dict.fromkeys(part for part in seen if part not in ("", "inductive"))) or "inductive"
 
 
 def label_ids(
@@ -276,3 +295,116 @@ def _keys(result: Evaluation) -> list[tuple[str, str, int]]:
         keys.append((*row, seen[row]))
         seen[row] += 1
     return keys
+
+
+DECIDING = ("shuffled", "random_descriptions", "shared", "waffle")
+"""The controls that keep the number and form of texts and take what they say about a class: these decide."""
+
+RULE = (
+    "rule: the meaning of the descriptions carries a method's gain where its top-1 is above the best baseline and "
+    f"above each of {', '.join(DECIDING[:-1])} and {DECIDING[-1]}. Above: the 95 % interval of the paired difference "
+    "lies above 0 (bootstrap over images; a control counts for each image with the mean over its seeds)."
+)
+
+
+def controls_of(method: Method | Cascade) -> dict[str, list[Method | Cascade]]:
+    """The controls of a method by name, one entry a seed: around each stage that is described, and `waffle` as it is.
+
+    Empty for a method without descriptions, and for one that is a control already.
+    """
+    described = [stage for stage in stages_of(method) if stage.asks_about != "nothing"]
+    kinds = (Shuffled, RandomDescriptions, Shared, Scrambled, Nameless)
+    if not described or any(isinstance(stage, kinds) for stage in described):
+        return {}
+
+    def around(change: Callable[[Method], Method]) -> Method | Cascade:
+        stages = [change(stage) if stage in described else stage for stage in stages_of(method)]
+        if not isinstance(method, Cascade):
+            return stages[0]
+        return Cascade(*stages, **{f.name: getattr(method, f.name) for f in fields(Cascade) if f.name != "stages"})
+
+    return {
+        "shuffled": [around(partial(Shuffled, seed=seed)) for seed in range(3)],
+        "random_descriptions": [around(partial(RandomDescriptions, seed=seed)) for seed in range(3)],
+        "shared": [around(partial(Shared, most=100))],  # all texts for each of 1,000 classes would be millions
+        "scrambled": [around(partial(Scrambled, seed=seed)) for seed in range(3)],
+        "nameless": [around(Nameless)],
+        "waffle": [Waffle(seed) for seed in range(7)],  # as many as in the paper
+    }
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better a method is than the mean of several runs, over n images, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
+
+
+@dataclass(frozen=True)
+class Controlled:
+    """One control of a method: its runs, one a seed, their top-1 as mean and standard deviation (None of one run), and
+    how much better the method is."""
+
+    control: str
+    runs: tuple[str, ...]
+    mean: float
+    deviation: float | None
+    difference: Difference
+
+    @property
+    def beaten(self) -> bool:
+        """Whether the method is above it, by the rule."""
+        return self.difference.low > 0
+
+
+def against(result: Evaluation, control: str, runs: Sequence[Evaluation]) -> Controlled:
+    """A method against the runs of one control, image by image. Raises `InputError` where the images differ."""
+    compare([result, *runs])  # the same images and labels
+    rows = {key: row for row, key in enumerate(_keys(result))}
+    right = np.zeros(len(rows), dtype=np.int64)  # (N,) how many runs are right
+    for run in runs:
+        right[[rows[key] for key in _keys(run)]] += run.hits
+    shares = np.array([run.hits.mean() for run in runs])
+    return Controlled(
+        control,
+        tuple(run.method for run in runs),
+        float(shares.mean()),
+        float(shares.std(ddof=1)) if len(runs) > 1 else None,
+        _difference(len(runs) * result.hits.astype(np.int64) - right, len(runs)),
+    )
+
+
+def _difference(parts: np.ndarray, whole: int) -> Difference:
+    """The mean of parts / whole over images, (N,) whole numbers, with a percentile bootstrap interval."""
+    values, counts = np.unique(parts, return_counts=True)
+    # Drawing images with replacement and counting each of the few values is one multinomial draw.
+    drawn = np.random.default_rng(0).multinomial(len(parts), counts / len(parts), size=DRAWS) @ values
+    low, high = np.quantile(drawn / (whole * len(parts)), [0.025, 0.975])
+    return Difference(float(parts.sum() / (whole * len(parts))), float(low), float(high), len(parts))
+
+
+def verdict(result: Evaluation, baselines: Sequence[Evaluation], controls: Sequence[Controlled], name: str = "") -> str:
+    """Whether the meaning of a method's descriptions carries its gain over the baselines: one sentence, by `RULE`."""
+    name = name or result.method
+    deciding = [row for row in controls if row.control in DECIDING]
+    absent = [control for control in DECIDING if control not in {row.control for row in deciding}]
+    if absent or not baselines:
+        return f"{name}: nothing can be said of its gain without {listed(absent) if absent else 'the baselines'}."
+    best = max(baselines, key=lambda run: float(run.hits.mean()))
+    gain = against(result, best.method, [best])
+    over = f"{gain.difference} points over the best baseline, {best.method}"
+    if not gain.beaten:
+        return f"{name}: no gain is shown that its descriptions could carry: {over}."
+    above = listed([row.control for row in deciding if row.beaten])
+    level = listed([row.control for row in deciding if not row.beaten])
+    if not level:
+        return f"{name}: the meaning of its descriptions carries its gain of {over}: it is above {above}."
+    if not above:
+        return f"{name}: the number or form of its descriptions explains its gain of {over}: it is not above {level}."
+    return f"{name}: that meaning carries its gain of {over} is not shown: it is above {above}, but not above {level}."

@@ -224,3 +224,23 @@ def test_the_hits_are_of_the_best_class() -> None:
     found = Predictions(BIRDS, np.array([[7, 3], [3, 7], [2, 7]]), np.zeros((3, 2), dtype=np.float32))
     run = Evaluation(found, np.array([7, 7, 2]), ("a", "b", "c"), "d", "m", "e")
     assert run.hits.tolist() == [True, False, True]
+
+
+def test_a_result_says_what_was_seen_besides_the_one_picture(tmp_path: Path) -> None:
+    from descbench.encoders.views import Crops, Views
+    from descbench.evaluation import protocol_of
+    from descbench.testing import FakeEncoder
+
+    birds, encoder = db.Vocabulary(["hen", "rooster", "emu"]), FakeEncoder()
+    described = db.Descriptions({0: ["a comb"]}, {(0, 1): (["a comb"], ["a tail"])}, dict(birds))
+    expected = {
+        ("templates", encoder): "inductive",
+        ("fudd(k=2)", Views(encoder, Crops(3))): "multi-view",
+        ("fudd(k=2, budget=5)", encoder): "uses unlabelled images",
+    }
+    for (method, seen_by), protocol in expected.items():
+        classifier = db.Classifier(birds, db.method(method), seen_by, descriptions=described)
+        assert protocol_of(classifier) == protocol
+    support = (np.eye(3, 64, dtype=np.float32), np.array([0, 1, 2]))
+    selects = db.Classifier(birds, db.method("disclip(k=2, m=1)"), encoder, descriptions=described, support=support)
+    assert protocol_of(selects) == "uses support labels"
