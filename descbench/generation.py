@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Protocol, overload
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from descbench.methods.cascade import stages_of
 from descbench.methods.names import fill
 from descbench.parsing import OTHER_FORM, reason
 from descbench.plugins import version_of
-from descbench.prompts import Question, Reply
+from descbench.prompts import LazyQuestions, Question, Reply
 from descbench.scoring import best, unit_rows
 from descbench.vocabulary import Vocabulary
 
@@ -210,9 +210,8 @@ def _answered(llm: Answers, questions: _Questions) -> Iterator[tuple[Subject, li
         raise DescbenchError(f"{llm.name} gave {count} replies to {len(questions)} questions")
 
 
-class _Questions(Sequence[Question]):
-    """The questions about many subjects, in their order, each made when it is looked at: half a million pairs of long
-    questions need not lie in memory at once."""
+class _Questions(LazyQuestions):
+    """The questions about many subjects, in their order."""
 
     def __init__(self, vocabulary: Vocabulary, method: Method, subjects: Sequence[Subject], attempt: int) -> None:
         self.subjects = subjects
@@ -223,14 +222,8 @@ class _Questions(Sequence[Question]):
     def __len__(self) -> int:
         return self.each * len(self.subjects)
 
-    @overload
-    def __getitem__(self, at: int) -> Question: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[Question]: ...
-    def __getitem__(self, at: int | slice) -> Question | list[Question]:
-        if isinstance(at, slice):
-            return [self[place] for place in range(*at.indices(len(self)))]
-        number, slot = divmod(range(len(self))[at], self.each)
+    def at(self, place: int) -> Question:
+        number, slot = divmod(place, self.each)
         questions = self._of(number)
         if len(questions) != self.each:
             raise DescbenchError(

@@ -26,8 +26,26 @@ class Question:
     schema: str = ""
 
 
-class Picked(Sequence[Question]):
-    """Some places of a sequence of questions, as a sequence: each is made when it is looked at, and none is kept."""
+class LazyQuestions(Sequence[Question]):
+    """Questions that are made when they are looked at: half a million long ones need not lie in memory at once.
+
+    A subclass gives `__len__` and `at(place)`, for places from 0 on.
+    """
+
+    def at(self, place: int) -> Question:
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> Question: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Question]: ...
+    def __getitem__(self, index: int | slice) -> Question | list[Question]:
+        places = range(len(self))[index]
+        return self.at(places) if isinstance(places, int) else [self.at(place) for place in places]
+
+
+class Picked(LazyQuestions):
+    """Some places of a sequence of questions, as a sequence."""
 
     def __init__(self, questions: Sequence[Question], places: Sequence[int]) -> None:
         self._questions = questions
@@ -36,14 +54,8 @@ class Picked(Sequence[Question]):
     def __len__(self) -> int:
         return len(self._places)
 
-    @overload
-    def __getitem__(self, at: int) -> Question: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[Question]: ...
-    def __getitem__(self, at: int | slice) -> Question | list[Question]:
-        if isinstance(at, slice):
-            return [self._questions[place] for place in self._places[at]]
-        return self._questions[self._places[at]]
+    def at(self, place: int) -> Question:
+        return self._questions[self._places[place]]
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,9 @@ class Asking:
         """In words, or nothing where no price is known."""
         if self.price is None:
             return ""
-        return f" ({(prompt_tokens * self.price['input'] + completion_tokens * self.price['output']) / 1e6:.4f} USD)"
+        from descbench.llms.limited import dollars
+
+        return f" ({dollars(self.price, prompt_tokens, completion_tokens):.4f} USD)"
 
     def tell_usage(self) -> None:
         """Tokens of this run, and of all that the cache has of this language model."""
@@ -110,32 +112,33 @@ class Asking:
 
 def tell_plan(asking: Asking, attempts: int, max_tokens: int | None, json: bool) -> None:
     """What a run would send: nothing was sent for this."""
+    from descbench.llms.limited import ROLES, dollars
+
     offline = asking.offline
-    misses = offline.missed.total() if offline else 0
-    tokens = offline.missed_bytes + 16 * misses if offline else 0  # a token is a byte at least; 16 for the form around
+    assert offline is not None
+    misses = offline.missed.total()
+    tokens = offline.missed_bytes + ROLES * misses  # a token is a byte at least
     plan: dict[str, Any] = {
         "llm": asking.spelled,
         "hits": asking.hits,
         "misses": misses,
         "requests": {"least": misses, "most": misses * attempts},
         "prompt_tokens": {"about": round(tokens / 4), "most": tokens * attempts},
-        "completion_tokens": {"about": _usual(asking, misses), "most": max_tokens and misses * attempts * max_tokens},
+        "completion_tokens": {"about": _usual(asking, offline), "most": max_tokens and misses * attempts * max_tokens},
         "cost": "unknown",
-        "prompts": [question.text for question in offline.questions] if offline else [],
+        "prompts": [question.text for question in offline.questions],
     }
     if asking.price is not None:
-        price = asking.price
         sums = {}
         for bound in ("about", "most"):
             said = plan["completion_tokens"][bound]
-            asked = plan["prompt_tokens"][bound]
-            sums[bound] = None if said is None else (asked * price["input"] + said * price["output"]) / 1e6
+            sums[bound] = None if said is None else dollars(asking.price, plan["prompt_tokens"][bound], said)
         plan["cost"] = sums | {"currency": "USD"}
     if json:
         print_json(plan)
         return
-    for prompt, question in offline.examples.items() if offline else ():
-        more = offline.missed[prompt] - 1 if offline else 0
+    for prompt, question in offline.examples.items():
+        more = offline.missed[prompt] - 1
         like = f" and {more:,} more like it; --json has them all" if more else ""
         typer.echo(f"{question.text}\n---{like}")
     requests = f"{misses:,}" + (f" to {misses * attempts:,}" if misses and attempts > 1 else "")
@@ -148,17 +151,16 @@ def tell_plan(asking: Asking, attempts: int, max_tokens: int | None, json: bool)
     note("nothing was sent")
 
 
-def _usual(asking: Asking, misses: int) -> int | None:
+def _usual(asking: Asking, offline: Offline) -> int | None:
     """The completion tokens to expect, from the replies to the same prompts that the cache has of this model."""
-    assert asking.offline is not None
     total = 0.0
-    for prompt, count in asking.offline.missed.items():
+    for prompt, count in offline.missed.items():
         query = "SELECT avg(completion_tokens) FROM replies WHERE llm = ? AND prompt = ? AND completion_tokens > 0"
         ((mean,),) = asking.store.rows(query, [asking.spelled, prompt])
         if mean is None:
             return None
         total += mean * count
-    return round(total) if misses else 0
+    return round(total)
 
 
 def _bounds(bounds: dict[str, Any], form: str) -> str:

@@ -120,29 +120,12 @@ def _read(
 
 
 def _into_cache(batch: Batch, folder: Path) -> None:
-    """The replies of a batch under what was sent for them: a run that asks the same of OpenAI finds them."""
-    from descbench.llms.openai import recorded
-    from descbench.prompts import Question
+    from descbench.llms.batch import take_over
     from descbench.store import ReplyStore
-    from descbench.store.replies import canonical
 
-    store = ReplyStore(folder / "replies.sqlite")
-    kept, bare, samples, before = 0, 0, Counter[str](), len(store)
-    for entry in batch.entries:
-        if entry.reply is None:
-            continue
-        first = recorded(entry.request) if entry.request is not None else None
-        if first is None:
-            bare += 1
-            continue
-        # The same request again is another sample of it.
-        request = {**first, "sample": samples[canonical(first)]}
-        samples[canonical(first)] += 1
-        question = Question(first["messages"][-1]["content"], request["sample"], "openai-batch")
-        store.keep(canonical(request), question, entry.reply, f"openai:{first['model']}")
-        kept += 1
+    kept, new, bare = take_over(batch, ReplyStore(folder / "replies.sqlite"))
     unknown = f"; {bare:,} have no request to be kept under" if bare else ""
-    note(f"{kept:,} replies in the cache, {len(store) - before:,} of them new{unknown}")
+    note(f"{kept:,} replies in the cache, {new:,} of them new{unknown}")
 
 
 def _told(joined: list[Joined]) -> str:
@@ -159,7 +142,7 @@ def _report(found: Descriptions) -> dict[str, Any]:
         "format": found.provenance["format"],
         "classes": len(found.classes),
         "pairs": len(found.pairs),
-        "texts": _texts(found),
+        "texts": len(found.texts),
         "without": _silent(found),
     }
 
@@ -169,11 +152,7 @@ def _silent(found: Descriptions) -> list[str]:
     return [name for id_, name in found.names.items() if id_ not in found.mentioned]
 
 
-def _texts(found: Descriptions) -> int:
-    return sum(map(len, found.classes.values())) + sum(len(a) + len(b) for a, b in found.pairs.values())
-
-
 def _amount(found: Descriptions) -> str:
     what = [f"{len(found.classes)} classes"] if found.classes else []
     what += [f"{len(found.pairs)} pairs"] if found.pairs else []
-    return f"{', '.join(what) or 'nothing'} described in {_texts(found)} texts"
+    return f"{', '.join(what) or 'nothing'} described in {len(found.texts)} texts"

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from descbench.errors import InputError
-from descbench.llms.openai import OpenAILLM
+from descbench.formats.openai_batch import Batch
+from descbench.llms.openai import OpenAILLM, recorded
 from descbench.llms.responses import hiding, judge, one_line, read
 from descbench.prompts import Question, Reply
 from descbench.store.replies import ReplyStore, canonical, key_of
@@ -190,6 +191,28 @@ class Batches:
             ) from None
         except openai.APIConnectionError as error:
             raise llm.unreachable(one_line(hiding(key)(str(error.__cause__ or error)))) from None
+
+
+def take_over(batch: Batch, store: ReplyStore) -> tuple[int, int, int]:
+    """Keep the replies of somebody's batch under what was sent for them: a run that asks the same of OpenAI finds them.
+
+    Returns how many were kept, how many of these were new, and how many have no request to be kept under.
+    """
+    kept, bare, samples, before = 0, 0, Counter[str](), len(store)
+    for entry in batch.entries:
+        if entry.reply is None:
+            continue
+        first = recorded(entry.request) if entry.request is not None else None
+        if first is None:
+            bare += 1
+            continue
+        # The same request again is another sample of it.
+        request = {**first, "sample": samples[canonical(first)]}
+        samples[canonical(first)] += 1
+        question = Question(first["messages"][-1]["content"], request["sample"], "openai-batch")
+        store.keep(canonical(request), question, entry.reply, f"openai:{first['model']}")
+        kept += 1
+    return kept, len(store) - before, bare
 
 
 def _opened(spelled: str) -> OpenAILLM:

@@ -8,16 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from descbench.errors import BudgetError, InputError, listed, nearest
-from descbench.llms.base import LLM, StreamingLLM
+from descbench.llms.base import LLM
 from descbench.prompts import Picked, Question, Reply
 from descbench.store.around import Around
 
 Prices = Mapping[str, Mapping[str, float]]
 """Model -> {"input": US dollars for a million tokens of questions, "output": the same for replies}."""
 
-_ROLES = 16  # tokens around a question, for the roles of a chat
+ROLES = 16  # tokens around a question, for the roles of a chat
 _REPLY = 1024  # the longest reply that is expected before one was seen, in tokens
-_CHUNK = 16  # questions at once where a language model does not hand over replies as they arrive
 
 
 def read_prices(path: str | Path) -> Prices:
@@ -42,6 +41,11 @@ def read_prices(path: str | Path) -> Prices:
 def price_of(prices: Prices, llm: LLM) -> Mapping[str, float] | None:
     """The price of a language model, by its name or else its spelling; None where it is unknown."""
     return prices.get(llm.name) or prices.get(repr(llm))
+
+
+def dollars(price: Mapping[str, float], prompt_tokens: float, completion_tokens: float) -> float:
+    """What so many tokens cost, in US dollars."""
+    return (prompt_tokens * price["input"] + completion_tokens * price["output"]) / 1_000_000
 
 
 class Limited(Around):
@@ -76,11 +80,6 @@ class Limited(Around):
         self.cost = 0.0
         self._longest = _REPLY
 
-    def complete(self, questions: Sequence[Question]) -> list[Reply]:
-        """One reply a question, or `BudgetError`; what is to be kept then is kept by a cache around this."""
-        replies = dict(self.stream(questions))
-        return [replies[position] for position in range(len(questions))]
-
     def stream(self, questions: Sequence[Question]) -> Iterator[tuple[int, Reply]]:
         """Each (position, reply) as it arrives. By cost, questions go in rounds: as many as surely fit in what is left,
         and when their replies have come, and cost less than they could have, the next ones."""
@@ -89,7 +88,8 @@ class Limited(Around):
             stop = self._affordable(questions, start)
             if stop == start:
                 raise self._spent(len(questions) - start)
-            for position, reply in self._ask(Picked(questions, range(start, stop))):
+            self.sent += stop - start
+            for position, reply in self._inside(Picked(questions, range(start, stop))):
                 self._count(questions[start + position], reply)
                 yield start + position, reply
             start = stop
@@ -107,17 +107,9 @@ class Limited(Around):
                     return position
         return stop
 
-    def _ask(self, questions: Sequence[Question]) -> Iterator[tuple[int, Reply]]:
-        self.sent += len(questions)
-        if isinstance(self._llm, StreamingLLM):
-            yield from self._llm.stream(questions)
-            return
-        for start in range(0, len(questions), _CHUNK):
-            yield from enumerate(self._llm.complete(questions[start : start + _CHUNK]), start)
-
     def _bound(self, question: Question) -> float:
         given = getattr(self._llm, "max_tokens", None)
-        return self._dollars(len(question.text.encode("utf-8", "replace")) + _ROLES, given or self._longest)
+        return self._dollars(len(question.text.encode("utf-8", "replace")) + ROLES, given or self._longest)
 
     def _count(self, question: Question, reply: Reply) -> None:
         if not reply.answered:
@@ -130,8 +122,7 @@ class Limited(Around):
             self._longest = max(self._longest, tokens[1])
 
     def _dollars(self, prompt: int, completion: int) -> float:
-        price = self._price
-        return 0.0 if price is None else (prompt * price["input"] + completion * price["output"]) / 1_000_000
+        return 0.0 if self._price is None else dollars(self._price, prompt, completion)
 
     def _spent(self, left: int) -> BudgetError:
         if self.max_requests is not None and self.sent >= self.max_requests:

@@ -83,10 +83,6 @@ class Offline(Around):
         self.missed_bytes = 0
         self.examples: dict[str, Question] = {}
 
-    def complete(self, questions: Sequence[Question]) -> list[Reply]:
-        """Nothing was asked, so nothing is answered."""
-        return [reply for _, reply in self.stream(questions)]
-
     def stream(self, questions: Sequence[Question]) -> Iterator[tuple[int, Reply]]:
         """Nothing was asked, so nothing is answered."""
         for place in range(len(questions)):

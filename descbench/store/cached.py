@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from descbench.llms.base import LLM
 
 _LOOK_UP = 500  # questions that are looked up together
-_CHUNK = 16  # questions at once where a language model does not hand over replies as they arrive
 
 
 class CachedLLM(Around):
@@ -35,10 +34,6 @@ class CachedLLM(Around):
         self.asked = 0
         self.unanswered = 0
         self.usage: Counter[str] = Counter()
-
-    def complete(self, questions: Sequence[Question]) -> list[Reply]:
-        replies = dict(self.stream(questions))
-        return [replies[index] for index in range(len(questions))]
 
     def stream(self, questions: Sequence[Question]) -> Iterator[tuple[int, Reply]]:
         """Kept replies first, then new ones as they arrive. Of many questions only the missing ones' places are held.
@@ -61,7 +56,7 @@ class CachedLLM(Around):
                     again.setdefault(first[request], []).append(place)
         del first
         answered = 0
-        for at, fresh in self._ask(Picked(questions, missing)):
+        for at, fresh in self._inside(Picked(questions, missing)):
             place = missing[at]
             reply = self._kept(questions[place], fresh)
             answered += 1
@@ -95,14 +90,3 @@ class CachedLLM(Around):
         self.usage.update(fresh.usage)
         request = canonical(fresh.details.get("request") or self.requests(question)[0])
         return self._store.keep(request, question, fresh, repr(self._llm), refresh=self._refresh)
-
-    def _ask(self, questions: Sequence[Question]) -> Iterator[tuple[int, Reply]]:
-        if not len(questions):
-            return
-        stream = getattr(self._llm, "stream", None)
-        if stream is not None:
-            yield from stream(questions)
-            return
-        for start in range(0, len(questions), _CHUNK):
-            replies = self._llm.complete(questions[start : start + _CHUNK])
-            yield from enumerate(replies, start)

@@ -132,35 +132,22 @@ class ReplyStore:
 
     def find_keys(self, wanted: Mapping[str, str]) -> dict[str, Reply]:
         """The same by key, for {key: canonical request}."""
-        keys, found = list(wanted), {}
-        for start in range(0, len(keys), _AT_ONCE):
-            some = keys[start : start + _AT_ONCE]
-            rows = self.rows(
-                "SELECT key, request, text, finish_reason, model, usage, details FROM replies "
-                f"WHERE key IN ({', '.join('?' * len(some))}) AND superseded = ''",
-                some,
-            )
-            for key, request, *reply in rows:
-                if request == wanted[key]:
-                    found[key] = _reply(reply)
-                else:
-                    self._warn_changed(key)
+        found = {}
+        query = "SELECT key, request, text, finish_reason, model, usage, details FROM replies WHERE key IN ({})"
+        for key, request, *reply in self.rows_in(f"{query} AND superseded = ''", list(wanted)):
+            if request == wanted[key]:
+                found[key] = _reply(reply)
+            else:
+                self._warn_changed(key)
         return found
 
     def recall(self, questions: Sequence[Question]) -> dict[tuple[str, int], dict[str, Reply]]:
         """(text, sample) -> {spelling of a language model: its latest reply}, whoever was asked."""
         wanted = {question_key(q.text, q.sample): (q.text, q.sample) for q in questions}
-        keys = list(wanted)
         found: dict[tuple[str, int], dict[str, Reply]] = {}
-        for start in range(0, len(keys), _AT_ONCE):
-            some = keys[start : start + _AT_ONCE]
-            rows = self.rows(
-                "SELECT question, llm, text, finish_reason, model, usage, details FROM replies "
-                f"WHERE question IN ({', '.join('?' * len(some))}) AND superseded = '' ORDER BY time, key",
-                some,
-            )
-            for key, llm, *reply in rows:
-                found.setdefault(wanted[key], {})[llm] = _reply(reply)
+        query = "SELECT question, llm, text, finish_reason, model, usage, details FROM replies WHERE question IN ({})"
+        for key, llm, *reply in self.rows_in(f"{query} AND superseded = '' ORDER BY time, key", list(wanted)):
+            found.setdefault(wanted[key], {})[llm] = _reply(reply)
         return found
 
     def keep(self, request: str, question: Question, reply: Reply, llm: str = "", *, refresh: bool = False) -> Reply:
@@ -213,6 +200,12 @@ class ReplyStore:
         """All rows of a query; for commands that show what is kept."""
         with self._explained():
             return self._connection.execute(query, values).fetchall()
+
+    def rows_in(self, query: str, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query for any number of keys, which stand where it says `IN ({})`; a query for each few."""
+        for start in range(0, len(keys), _AT_ONCE):
+            some = keys[start : start + _AT_ONCE]
+            yield from self.rows(query.format(", ".join("?" * len(some))), some)
 
     def write(self, query: str, values: Sequence[Any] = ()) -> int:
         """Commit one change; returns the number of rows changed."""

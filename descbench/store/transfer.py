@@ -75,11 +75,8 @@ def import_(store: ReplyStore, lines: Iterable[str]) -> Imported:
 
 
 def _add(store: ReplyStore, rows: Sequence[tuple[Any, ...]], done: Imported) -> None:
-    kept = {}
-    for start in range(0, len(rows), 400):
-        some = rows[start : start + 400]
-        query = f"SELECT key, superseded, text FROM replies WHERE key IN ({', '.join('?' * len(some))})"
-        kept.update({(key, when): text for key, when, text in store.rows(query, [row[0] for row in some])})
+    there = store.rows_in("SELECT key, superseded, text FROM replies WHERE key IN ({})", [row[0] for row in rows])
+    kept = {(key, when): text for key, when, text in there}
     other = sum(kept.get(row[:2], row[3]) != row[3] for row in rows)
     new = store.add(rows)
     done.new += new
