@@ -129,6 +129,9 @@ def test_offline_uses_the_cache_alone_and_names_what_is_missing(run: Run, server
     assert list(Descriptions.load("birds.json").classes) == [0, 1]
     replayed = run("generate", "hen,rooster", "--llm", "replay", "-o", "replayed.json")
     assert replayed.code == 0 and len(server.asked) == 2
+    for asking in ("--dry-run", "--batch"):
+        refused = run("generate", "hen,rooster", "--llm", "replay", asking)
+        assert refused.code == 2 and "replay asks nothing" in refused.err
     assert Descriptions.load("replayed.json").classes == Descriptions.load("two.json").classes
 
 

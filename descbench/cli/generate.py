@@ -115,6 +115,8 @@ def command(
     asking = Asking(
         llm, folder, options, max_requests, max_cost, prices, silent=offline or dry_run or batch, keep=batch or json
     )
+    if asking.offline is None and (dry_run or batch):
+        raise InputError("replay asks nothing; --dry-run and --batch are for a language model that could be asked")
     if rivals is not None:
         pairs = generation.nearest_rivals(vocabulary, open_encoder(encoder or DEFAULT_ENCODER, folder), rivals)
     kept = len(known.classes) + len(known.pairs)
