@@ -61,15 +61,20 @@ def show(text: str, seconds: float, reference: float | None = None, limit: str =
     print(f"  {text:<62}{1000 * seconds:9.1f} ms{ratio}{limit}")
 
 
-def mean_pooled() -> None:
-    """DCLIP's average over all classes."""
+def drawn() -> tuple[torch.Tensor, torch.Tensor, TextBank]:
+    """Images (N, D), texts (T, D), and which of these belong to which of C classes."""
     generator = torch.Generator().manual_seed(0)
     images, texts = unit(N, generator).to(DEVICE), unit(T, generator).to(DEVICE)
     cuts = torch.randperm(T - 1, generator=generator)[: C - 1].sort().values.numpy() + 1
     offsets = np.concatenate([[0], cuts, [T]])
-    bank = TextBank(tuple(map(str, range(T))), offsets, np.zeros(C, dtype=bool))
+    return images, texts, TextBank(tuple(map(str, range(T))), offsets, np.zeros(C, dtype=bool))
+
+
+def mean_pooled() -> None:
+    """DCLIP's average over all classes."""
+    images, texts, bank = drawn()
     index = torch.arange(T, device=DEVICE)
-    of_class = [texts[first:last] for first, last in pairwise(offsets)]
+    of_class = [texts[first:last] for first, last in pairwise(bank.offsets)]
     matrix = torch.stack([rows.mean(dim=0) for rows in of_class]).T.contiguous()  # (D, C)
 
     def ours() -> np.ndarray:
@@ -97,11 +102,7 @@ def mean_pooled() -> None:
 
 def max_pooled() -> None:
     """DCLIP's largest similarity: every text has to be compared with every image."""
-    generator = torch.Generator().manual_seed(0)
-    images, texts = unit(N, generator).to(DEVICE), unit(T, generator).to(DEVICE)
-    cuts = torch.randperm(T - 1, generator=generator)[: C - 1].sort().values.numpy() + 1
-    offsets = np.concatenate([[0], cuts, [T]])
-    bank = TextBank(tuple(map(str, range(T))), offsets, np.zeros(C, dtype=bool))
+    images, texts, bank = drawn()
     index = torch.arange(T, device=DEVICE)
     matrix = texts.T.contiguous()  # (D, T)
 
@@ -114,7 +115,7 @@ def max_pooled() -> None:
 
     def loop() -> np.ndarray:
         similar = least()
-        scores = [similar[:, first:last].amax(dim=1) for first, last in pairwise(offsets)]
+        scores = [similar[:, first:last].amax(dim=1) for first, last in pairwise(bank.offsets)]
         return torch.stack(scores, dim=1).argmax(dim=1).cpu().numpy()
 
     agree(ours(), loop())

@@ -115,9 +115,8 @@ class Classifier:
         if isinstance(self.method, Cascade):
             for number, stage in enumerate(self.method.stages[1:], 1):
                 rows = self.method.doubtful(predictions.scores) if k > 1 else np.zeros(0, dtype=np.int64)
-                follow = self._follow_up if selected_in(stage) is None else self._selected
                 some = replace(predictions, ids=predictions.ids[rows], scores=predictions.scores[rows])
-                some = follow(x if len(rows) == len(x) else x[rows], some, stage, k)
+                some = self._follow_up(x if len(rows) == len(x) else x[rows], some, stage, k)
                 predictions.ids[rows], predictions.scores[rows] = some.ids, some.scores
                 decided[rows] = number
             self.counts["followed_up"] = int((decided > 0).sum())
@@ -147,7 +146,8 @@ class Classifier:
         if k == 1 or not len(x):
             return np.broadcast_to(self.vocabulary.ids[positions[:, 0]], (len(tried), len(x))).copy()
         selector = self._selector(stages[-1])
-        candidates, sets, set_of = _candidate_sets(positions)
+        candidates = np.sort(positions, axis=1)
+        sets, set_of = _different(candidates)
         columns = selector.curve(x, set_of, sets, tried)  # (W, N)
         ids: np.ndarray = self.vocabulary.ids[candidates[np.arange(len(x)), columns]]
         return ids
@@ -330,18 +330,6 @@ class Classifier:
         assert self._features is not None
         return torch.tensor([self._row[text] for text in texts], dtype=torch.int64, device=self._features.device)
 
-    def _selected(self, x: torch.Tensor, predictions: Predictions, stage: Method, k: int) -> Predictions:
-        """The first k classes of each image, scored by the texts that labelled images choose for these k, reordered."""
-        if k == 1 or not len(predictions):
-            return predictions
-        candidates, sets, set_of = _candidate_sets(self.vocabulary.positions(predictions.ids[:, :k]))
-        scores = self._selector(stage).scores(x, set_of, sets)
-        order = np.argsort(-scores, axis=1, kind="stable")  # ties by class position: sets are ascending
-        return predictions.reorder_top(
-            np.take_along_axis(self.vocabulary.ids[candidates], order, axis=1),
-            np.take_along_axis(scores, order, axis=1),
-        )
-
     def _selector(self, stage: Method) -> Selector:
         """What chooses for a stage; made anew when descriptions have changed. It asks about all classes, since each
         may be described by what was said of another."""
@@ -389,8 +377,12 @@ class Classifier:
             return predictions
         # As ascending positions: the order in which candidates were found must not matter.
         candidates = np.sort(self.vocabulary.positions(predictions.ids[:, :k]), axis=1)  # (N, k)
-        found = self._pair_scores(x, candidates, stage) if by_pairs(stage) else self._set_scores(x, candidates, stage)
-        scores = found.cpu().numpy()
+        if selected_in(stage) is not None:
+            sets, set_of = _different(candidates)
+            scores = self._selector(stage).scores(x, set_of, sets)
+        else:
+            by = self._pair_scores if by_pairs(stage) else self._set_scores
+            scores = by(x, candidates, stage).cpu().numpy()
         order = np.argsort(-scores, axis=1, kind="stable")  # ties by class position: sets are ascending
         return predictions.reorder_top(
             np.take_along_axis(self.vocabulary.ids[candidates], order, axis=1),
@@ -425,7 +417,7 @@ class Classifier:
 
     def _set_scores(self, x: torch.Tensor, candidates: np.ndarray, stage: Method) -> torch.Tensor:
         """The scores of images for their candidates (N, k), from the texts that any method has for each set of them."""
-        sets, set_of = np.unique(candidates, axis=0, return_inverse=True)
+        sets, set_of = _different(candidates)
         ids = self.vocabulary.ids[sets]  # (S, k)
         absent = self._describe(stage, ids, candidates)
         self._count_silent(stage, stage.subjects(self.vocabulary, ids), absent)
@@ -437,15 +429,13 @@ class Classifier:
         assert self._features is not None
         indices = [np.array([self._row[text] for text in bank.texts]) for bank in banks]
         scale = self.logit_scale if stage.pool == "mean_prob" else 1.0
-        return within(x, set_of.ravel(), self._features, banks, indices, stage.pool, scale)
+        return within(x, set_of, self._features, banks, indices, stage.pool, scale)
 
 
-def _candidate_sets(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The candidates (N, k) as ascending positions, for the order in which they were found must not matter; the
-    different sets among them, (S, k); and which of these each image has, (N,)."""
-    candidates = np.sort(positions, axis=1)
+def _different(candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different sets among the candidates (N, k), (S, k), and which of them each image has, (N,)."""
     sets, set_of = np.unique(candidates, axis=0, return_inverse=True)
-    return candidates, sets, set_of.ravel()
+    return sets, set_of.ravel()
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,12 @@ class Descriptions:
         """The ids that have a text, or stand in a pair."""
         return set(self.classes) | {i for pair in self.pairs for i in pair}
 
+    @property
+    def texts(self) -> list[str]:
+        """Every text, of classes and then of pairs, as often as it is there."""
+        sides = (side for both in self.pairs.values() for side in both)
+        return [text for texts in (*self.classes.values(), *sides) for text in texts]
+
     def targets(self, vocabulary: Vocabulary) -> dict[int, list[int]]:
         """For each class, described or only named, its ids in `vocabulary`; none where the vocabulary lacks it."""
         own = sorted(self.mentioned | set(self.names))

@@ -21,7 +21,15 @@ from descbench.methods import Cascade, Method, Nameless, RandomDescriptions, Scr
 from descbench.methods.cascade import stages_of
 from descbench.plugins import version_of
 from descbench.predictions import Predictions
-from descbench.statistics import DRAWS, Metric, PairedDifference, mean_per_class, paired_difference, wilson
+from descbench.statistics import (
+    Difference,
+    Metric,
+    PairedDifference,
+    mean_difference,
+    mean_per_class,
+    paired_difference,
+    wilson,
+)
 from descbench.vocabulary import Vocabulary, read_labels
 
 if TYPE_CHECKING:
@@ -334,19 +342,6 @@ def controls_of(method: Method | Cascade) -> dict[str, list[Method | Cascade]]:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """How much better a method is than the mean of several runs, over n images, with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    def __str__(self) -> str:
-        return f"{100 * self.value:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
-
-
-@dataclass(frozen=True)
 class Controlled:
     """One control of a method: its runs, one a seed, their top-1 as mean and standard deviation (None of one run), and
     how much better the method is."""
@@ -376,17 +371,8 @@ def against(result: Evaluation, control: str, runs: Sequence[Evaluation]) -> Con
         tuple(run.method for run in runs),
         float(shares.mean()),
         float(shares.std(ddof=1)) if len(runs) > 1 else None,
-        _difference(len(runs) * result.hits.astype(np.int64) - right, len(runs)),
+        mean_difference(len(runs) * result.hits.astype(np.int64) - right, len(runs)),
     )
-
-
-def _difference(parts: np.ndarray, whole: int) -> Difference:
-    """The mean of parts / whole over images, (N,) whole numbers, with a percentile bootstrap interval."""
-    values, counts = np.unique(parts, return_counts=True)
-    # Drawing images with replacement and counting each of the few values is one multinomial draw.
-    drawn = np.random.default_rng(0).multinomial(len(parts), counts / len(parts), size=DRAWS) @ values
-    low, high = np.quantile(drawn / (whole * len(parts)), [0.025, 0.975])
-    return Difference(float(parts.sum() / (whole * len(parts))), float(low), float(high), len(parts))
 
 
 def verdict(result: Evaluation, baselines: Sequence[Evaluation], controls: Sequence[Controlled], name: str = "") -> str:

@@ -27,6 +27,14 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class Difference(Metric):
+    """How much better a method is than the mean of several runs, over n images, with its 95 % interval."""
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
+
+
+@dataclass(frozen=True)
 class PairedDifference:
     """How much better b is than a on the same n images: `value` with its 95 % interval, and McNemar's exact p.
 
@@ -96,3 +104,12 @@ def paired_difference(a: np.ndarray, b: np.ndarray, seed: int = 0, draws: int = 
     counts = np.random.default_rng(seed).multinomial(n, [gained / n, lost / n, 1 - (gained + lost) / n], size=draws)
     low, high = np.quantile((counts[:, 0] - counts[:, 1]) / n, [0.025, 0.975])
     return PairedDifference((gained - lost) / n, float(low), float(high), mcnemar(gained, lost), gained, lost, n)
+
+
+def mean_difference(parts: np.ndarray, whole: int) -> Difference:
+    """The mean of parts / whole over images, (N,) whole numbers, with a percentile bootstrap interval over images."""
+    values, counts = np.unique(parts, return_counts=True)
+    # Drawing images with replacement and counting each of the few values is one multinomial draw.
+    drawn = np.random.default_rng(0).multinomial(len(parts), counts / len(parts), size=DRAWS) @ values
+    low, high = np.quantile(drawn / (whole * len(parts)), [0.025, 0.975])
+    return Difference(float(parts.sum() / (whole * len(parts))), float(low), float(high), len(parts))

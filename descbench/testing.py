@@ -219,7 +219,7 @@ def _check_questions(stage: Method, vocabulary: Vocabulary) -> None:
             said = stage.parse(subject, [Reply(text)])
             about = {*said.classes, *(id_ for pair in said.pairs for id_ in pair)}
             assert about <= set(subject), f"{stage!r}: a reply about {subject} is read as one about {about}"
-            blank = [t for t in _all_texts(said) if not t.strip()]
+            blank = [t for t in said.texts if not t.strip()]
             assert not blank, f"{stage!r}: it reads a blank text from the reply {text!r}"
         nothing = stage.parse(subject, [Reply("")])
         assert not stage.known(subject, nothing), f"{stage!r}: an empty reply counts as a description"
@@ -295,11 +295,6 @@ def _by_class(bank: TextBank, vocabulary: Vocabulary) -> dict[tuple[str, int], o
         weights = None if bank.weights is None else tuple(bank.weights[own].tolist())
         found[name, ids[name].index(id_)] = (bank.texts[own], bool(bank.undescribed[position]), weights)
     return found
-
-
-def _all_texts(descriptions: Descriptions) -> list[str]:
-    both = [texts for pair in descriptions.pairs.values() for texts in pair]
-    return [text for texts in [*descriptions.classes.values(), *both] for text in texts]
 
 
 def check_encoder(

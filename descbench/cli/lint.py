@@ -71,8 +71,8 @@ def command(
     else:
         _report(file, known, findings, most)
     if mended is not None:
-        gone = len(_texts(known)) - len(_texts(mended))
-        changed = sum((Counter(_texts(mended)) - Counter(_texts(known))).values())
+        gone = len(known.texts) - len(mended.texts)
+        changed = sum((Counter(mended.texts) - Counter(known.texts)).values())
         note(f"{gone} texts dropped and {changed} changed, {len(left)} findings left; written to {output}")
     if any(finding.severity == "error" for finding in left):
         raise typer.Exit(ERRORS_FOUND)
@@ -104,7 +104,7 @@ def _counter(spec: str, known: Descriptions) -> dict[str, Any]:
             f"encoder {spec} does not say how many tokens a text has, or how many it reads; leave --encoder away, and "
             "they are estimated"
         )
-    texts = list(dict.fromkeys(_texts(known)))
+    texts = list(dict.fromkeys(known.texts))
     with progress_shown():
         counts: Mapping[str, int] = dict(zip(texts, map(int, count(texts)), strict=True))
 
@@ -114,17 +114,12 @@ def _counter(spec: str, known: Descriptions) -> dict[str, Any]:
     return {"token_count": token_count, "context": context}
 
 
-def _texts(descriptions: Descriptions) -> list[str]:
-    of_classes = [text for texts in descriptions.classes.values() for text in texts]
-    return of_classes + [text for sides in descriptions.pairs.values() for side in sides for text in side]
-
-
 def _as_json(file: Path, known: Descriptions, findings: Sequence[Finding], left: Sequence[Finding] | None) -> Any:
     return {
         "file": str(file),
         "classes": len({*known.names, *known.classes}),
         "pairs": len(known.pairs),
-        "texts": len(_texts(known)),
+        "texts": len(known.texts),
         "counts": dict(Counter(finding.code for finding in findings)),
         **({} if left is None else {"left": dict(Counter(finding.code for finding in left))}),
         "findings": [
@@ -146,7 +141,7 @@ def _report(file: Path, known: Descriptions, findings: Sequence[Finding], most: 
     from descbench.lint import CODES
 
     classes, pairs = len({*known.names, *known.classes}), len(known.pairs)
-    sizes = [f"{classes:,} classes", *([f"{pairs:,} pairs"] if pairs else []), f"{len(_texts(known)):,} texts"]
+    sizes = [f"{classes:,} classes", *([f"{pairs:,} pairs"] if pairs else []), f"{len(known.texts):,} texts"]
     typer.echo(f"{file}: {', '.join(sizes)}")
     groups: dict[str, list[Finding]] = {}
     for finding in findings:

@@ -101,8 +101,18 @@ class _Sides:
         return renamed(text, names)
 
 
+class Seeded(Wrapper):
+    """A wrapper that leaves something to chance, by its `seed`."""
+
+    seed: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole("seed", self.seed, 0)
+
+
 @dataclass(frozen=True, repr=False)
-class Shuffled(Wrapper):
+class Shuffled(Seeded):
     """Every class gets the description of another (the swapped lists of Roth et al. 2023, WaffleCLIP, section 4).
 
     If a method scores as well so, its gain is not the meaning of its descriptions. One random cycle through all
@@ -114,10 +124,6 @@ class Shuffled(Wrapper):
 
     method: Method
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        whole("seed", self.seed, 0)
 
     def texts(self, vocabulary: Vocabulary, descriptions: Descriptions) -> TextBank:
         # By the names of the descriptions where they have some: `nameless(shuffled(m))` calls every class the same.
@@ -134,7 +140,7 @@ class Shuffled(Wrapper):
 
 
 @dataclass(frozen=True, repr=False)
-class Shared(Wrapper):
+class Shared(Seeded):
     """Every described class gets the texts of all classes, each once; only the names still differ (after the shared
     random descriptions of Roth et al. 2023, WaffleCLIP, section 4).
 
@@ -151,7 +157,6 @@ class Shared(Wrapper):
     def __post_init__(self) -> None:
         super().__post_init__()
         whole("most", self.most, 0)
-        whole("seed", self.seed, 0)
 
     def texts(self, vocabulary: Vocabulary, descriptions: Descriptions) -> TextBank:
         sides = _Sides(vocabulary, descriptions, self.method)
@@ -169,7 +174,7 @@ class Shared(Wrapper):
 
 
 @dataclass(frozen=True, repr=False)
-class RandomDescriptions(Wrapper):
+class RandomDescriptions(Seeded):
     """Every class gets as many descriptions as it had, drawn without replacement from those of all classes together
     (the random descriptions of Roth et al. 2023, WaffleCLIP, section 4).
 
@@ -181,10 +186,6 @@ class RandomDescriptions(Wrapper):
 
     method: Method
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        whole("seed", self.seed, 0)
 
     def texts(self, vocabulary: Vocabulary, descriptions: Descriptions) -> TextBank:
         sides = _Sides(vocabulary, descriptions, self.method)
@@ -203,7 +204,7 @@ class RandomDescriptions(Wrapper):
 
 
 @dataclass(frozen=True, repr=False)
-class Scrambled(Wrapper):
+class Scrambled(Seeded):
     """The words of each description in a random order, the names of its classes in one piece (the scrambled
     descriptions of Roth et al. 2023, WaffleCLIP, section 4). Words still mean something: this takes their order only.
 
@@ -214,10 +215,6 @@ class Scrambled(Wrapper):
 
     method: Method
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        whole("seed", self.seed, 0)
 
     def texts(self, vocabulary: Vocabulary, descriptions: Descriptions) -> TextBank:
         sides = _Sides(vocabulary, descriptions, self.method)

@@ -14,8 +14,8 @@ import numpy as np
 
 from descbench.descriptions import Descriptions
 from descbench.errors import InputError
-from descbench.methods.base import POOLS, Method, Pool, Wrapper, choice, whole
-from descbench.methods.controls import generator
+from descbench.methods.base import POOLS, Method, Pool, choice, whole
+from descbench.methods.controls import Seeded, generator
 from descbench.methods.dclip import phrase
 from descbench.texts import TextBank, plain
 from descbench.vocabulary import Vocabulary
@@ -94,7 +94,7 @@ class Waffle(Method):
 
 
 @dataclass(frozen=True, repr=False)
-class WaffleAnd(Wrapper):
+class WaffleAnd(Seeded):
     """A class's own texts mixed with random ones: 20 of its own and 20 random (10 pairs as in `waffle`), of which the
     same 30 places are kept for all classes (Roth et al. 2023, WaffleCLIP, section 4: Waffle with descriptors).
 
@@ -109,10 +109,6 @@ class WaffleAnd(Wrapper):
 
     method: Method
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        whole("seed", self.seed, 0)
 
     def texts(self, vocabulary: Vocabulary, descriptions: Descriptions) -> TextBank:
         bank = self.method.texts(vocabulary, descriptions)
