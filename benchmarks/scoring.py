@@ -12,7 +12,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ FOLLOWED, GENUS, K, CAPTIONS = (
 )  # the follow-up: images, classes that may compete, candidates, captions
 PART = 200  # of its images are enough for the loop
 MANY, CROWD = 100_000, 20_000  # the case of many classes: classes, images
+WIDE, WIDE_K = (250, 500, 1000), 20  # its follow-up: images, candidates
 
 DEVICE = pick_device("auto")
 
@@ -238,6 +239,38 @@ def follow_up(different: int) -> None:
     print(f"  descbench: {1000 * mine / FOLLOWED:.4f} ms an image")
 
 
+def wide_follow_up() -> None:
+    """A follow-up among so many classes that nothing of size C x C would fit: 10 GB if it were a byte an entry."""
+    generator = torch.Generator().manual_seed(0)
+    vocabulary = db.Vocabulary([f"class {i}" for i in range(MANY)])
+    method = db.method(f"fudd(k={WIDE_K})")
+    centres = unit(MANY, generator)  # (C, D)
+    captions = unit(2 * WIDE[-1] * WIDE_K * (WIDE_K - 1) // 2, generator)
+    bare = method.stages[0].texts(vocabulary, db.Descriptions()).texts
+    print(f"\nA follow-up among C {MANY:,} classes, k = {WIDE_K}, each image its own set, first call, D {D}")
+    for count in WIDE:
+        drawn = torch.randint(MANY, (count,), generator=generator)
+        images = torch.nn.functional.normalize(centres[drawn] + unit(count, generator), dim=1)
+        sets = (images @ centres.T).topk(WIDE_K, dim=1).indices.sort(dim=1).values.tolist()
+        occurring = {pair for row in sets for pair in combinations(row, 2)}
+        pairs = {(a, b): ([f"class {a}, not {b}"], [f"class {b}, not {a}"]) for a, b in sorted(occurring)}
+        descriptions = db.Descriptions(pairs=pairs, names=dict(vocabulary))
+        texts = [*bare, *(text for sides in pairs.values() for side in sides for text in side)]
+        features = torch.cat([centres, captions[: len(texts) - MANY]])
+        encoder = ReadyTexts({text: row for row, text in enumerate(texts)}, features)
+        plain = db.Classifier(vocabulary, method.stages[0], encoder)
+        followed = db.Classifier(vocabulary, method, encoder, descriptions=descriptions)
+        start = time.perf_counter()
+        plain.predict_features(images)
+        first = time.perf_counter() - start
+        followed.predict_features(images)
+        stage = time.perf_counter() - start - 2 * first  # both ran the first stage
+        show(f"{count} images, {len(pairs):,} pairs: {1e6 * stage / len(pairs):.0f} us a pair", stage)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    held = (features.numel() + captions.numel()) * 4 >> 20
+    print(f"  peak memory of the whole process {peak:,} MB, of it {held:,} MB for features made here")
+
+
 def agree(*answers: np.ndarray) -> None:
     """A comparison of speed means something only where all sides answer the same."""
     for other in answers[1:]:
@@ -253,4 +286,5 @@ if __name__ == "__main__":
     follow_up(FOLLOWED)  # the worst case: hardly two images have the same candidates
     follow_up(FOLLOWED // 100)
     if os.environ.get("BENCH_HEAVY", "1") != "0":
+        wide_follow_up()
         many_classes()
