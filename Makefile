@@ -7,7 +7,7 @@ UV ?= uv
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow parity check format bench demo-models
+.PHONY: help demo test test-slow parity check format bench methods-table demo-models
 
 help: ## List these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ format: .venv/.installed ## Sort imports, mend what can be mended, format
 
 bench: .venv/.installed ## Run every benchmark
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+methods-table: .venv/.installed ## Run every method and its controls on the demo's birds, into docs/methods-table.md
+	$(BIN)/descbench demo --every --into docs/methods-table.md
 
 demo-models: .venv/.installed ## Train the demo's two small models again (up to an hour on 2 cores)
 	$(BIN)/python -m descbench.demo.train_clip

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import descbench as db
-from descbench.scoring import pick_device
+from descbench.devices import pick_device
 from descbench.selection import WEIGHTS
 
 ROUNDS = 3

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 import descbench as db
-from descbench.scoring import best, class_scores, pick_device
+from descbench.devices import pick_device
+from descbench.scoring import best, class_scores
 from descbench.texts import TextBank
 
 ROUNDS = 7

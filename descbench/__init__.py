@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from descbench.classifier import Classifier, Explanation
     from descbench.descriptions import Descriptions
     from descbench.errors import DescbenchError, DescbenchWarning
-    from descbench.evaluation import Comparison, Evaluation, compare, evaluate
+    from descbench.evaluation import Comparison, Evaluation, compare, evaluate, labelled
     from descbench.formats import read_descriptions
     from descbench.generation import generate
     from descbench.methods import Cascade
@@ -41,6 +41,7 @@ _WHERE = {
     "encoder": "spec",
     "evaluate": "evaluation",
     "generate": "generation",
+    "labelled": "evaluation",
     "llm": "spec",
     "method": "spec",
     "read_descriptions": "formats",
@@ -65,6 +66,7 @@ __all__ = [  # noqa: PLE0604, RUF100
     "encoder",
     "evaluate",
     "generate",
+    "labelled",
     "llm",
     "method",
     "read_descriptions",

@@ -69,22 +69,26 @@ def pick(arrays: dict[str, npt.NDArray[Any]], path: Path, *keys: str) -> npt.NDA
 
 
 def check_rows(rows: npt.ArrayLike, ids: Sequence[str], where: str) -> Rows:
-    """`rows` as (N, D) float32, one for each of `ids`; `where` (a file, an encoder) opens the message.
+    """`rows` as float32, one for each of `ids`: (N, D), or (N, V, D) with V views of each that are kept apart.
 
-    Raises `InputError` for another shape, and for a row that holds NaN or infinity or is all zero, which it names.
+    `where` (a file, an encoder) opens the message. Raises `InputError` for another shape, and for a row that holds NaN
+    or infinity or is all zero (or has such a view), which it names.
     """
     if hasattr(rows, "detach"):  # a torch tensor, wherever it lies
         rows = rows.detach().float().cpu().numpy()
     given = np.asarray(rows)
-    if given.ndim != 2 or len(given) != len(ids) or not np.issubdtype(given.dtype, np.floating):
+    shaped = given.ndim == 2 or (given.ndim == 3 and given.shape[1] > 0)
+    if not shaped or len(given) != len(ids) or not np.issubdtype(given.dtype, np.floating):
         raise InputError(
             f"{where}: the features are {given.dtype} of shape {given.shape}; "
             f"what would do: floats of shape ({len(ids)}, D), one row for each of {len(ids)}."
         )
     with np.errstate(over="ignore"):
-        checked: Rows = given.astype(np.float32)  # (N, D)
-    finite = np.isfinite(checked).all(axis=1)  # (N,)
-    for bad, what in ((~finite, "holds NaN or infinity"), (finite & ~checked.any(axis=1), "is all zero")):
+        checked: Rows = given.astype(np.float32)  # (N, D) or (N, V, D)
+    finite = np.isfinite(checked).all(axis=tuple(range(1, given.ndim)))  # (N,)
+    lengths = np.abs(checked).max(axis=-1, initial=0).reshape(len(checked), -1 if len(checked) else 1)  # (N, V)
+    empty = lengths.min(axis=1) == 0  # (N,)
+    for bad, what in ((~finite, "holds NaN or infinity"), (finite & empty, "is all zero")):
         if bad.any():
             first = int(bad.argmax())
             raise InputError(
@@ -95,10 +99,10 @@ def check_rows(rows: npt.ArrayLike, ids: Sequence[str], where: str) -> Rows:
 
 
 def unit_rows(rows: npt.ArrayLike, ids: Sequence[str], where: str) -> Rows:
-    """`check_rows`, then every row scaled to length 1."""
+    """`check_rows`, then every row (or view of it) scaled to length 1."""
     checked = check_rows(rows, ids, where)
-    lengths = np.linalg.norm(checked.astype(np.float64), axis=1, keepdims=True)
-    scaled: Rows = (checked / lengths).astype(np.float32)  # (N, D)
+    lengths = np.linalg.norm(checked.astype(np.float64), axis=-1, keepdims=True)
+    scaled: Rows = (checked / lengths).astype(np.float32)
     return scaled
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from descbench import progress
 from descbench.datasets.pictures import PicturesDataset
 from descbench.descriptions import Descriptions
+from descbench.devices import pick_device
 from descbench.embedding import embed
 from descbench.errors import DescbenchWarning, InputError, listed
 from descbench.followup import PairTexts, by_pairs, competing
@@ -21,11 +22,12 @@ from descbench.generation import Answers, ask
 from descbench.methods import Cascade, Method
 from descbench.methods.base import PairMethod, Pool, Subject
 from descbench.methods.cascade import stages_of
-from descbench.methods.disclip import selected_in
+from descbench.methods.disclip import selected_in, weight_of, with_weight
 from descbench.predictions import Predictions
-from descbench.scoring import best, class_scores, pick_device, unit_rows, within
-from descbench.selection import WEIGHTS, Selector, Support, check_stages, confirmed, filters
+from descbench.scoring import best, class_scores, unit_rows, unit_views, weighed, whole, within
+from descbench.selection import WEIGHTS, Labelled, Selector, Support, Tuning, check_stages, confirmed, filters
 from descbench.texts import TextBank, plain
+from descbench.transport import Transport
 from descbench.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -39,10 +41,13 @@ class Classifier:
     """A vocabulary, a method, an encoder, and what describes the classes: descriptions, a language model, or both.
 
     With an `llm`, whatever the method needs and the `descriptions` lack is asked when it is needed: a follow-up asks
-    about the pairs that occur among the candidates, all in one batch. The attribute `descriptions` grows by them.
+    about the pairs or sets that occur among the candidates, in one batch. The attribute `descriptions` grows by them.
+
+    `support` are the labelled images of a method that selects by some: `db.labelled(data, vocabulary, encoder)`, or two
+    arrays, features (M, D) and class ids (M,).
 
     Raises `InputError` where the method needs descriptions and has neither; `MatchError` where descriptions are for
-    other classes. Warns (`DescbenchWarning`) of classes and pairs that stay without a description.
+    other classes. Warns (`DescbenchWarning`) of classes, pairs and sets that stay without a description.
     """
 
     def __init__(
@@ -52,7 +57,7 @@ class Classifier:
         encoder: Encoder,
         llm: Answers | None = None,
         descriptions: Descriptions | None = None,
-        support: tuple[Any, Any] | None = None,
+        support: Labelled | tuple[Any, Any] | None = None,
         device: str = "auto",
     ) -> None:
         for what, given, example in (
@@ -78,7 +83,9 @@ class Classifier:
         self._warned: set[str] = set()
         self._pairs: dict[Method, PairTexts] = {}  # what each follow-up by pairs has summed
         self._spent = 0  # of a cascade's budget
-        self._support = None if support is None else Support.of(support, vocabulary)
+        self.support = None if support is None else Labelled.of(support, vocabulary, "support")
+        self.tuning: Tuning | None = None
+        self._support = None if self.support is None else Support.of(self.support, vocabulary)
         self._selectors: dict[Method, tuple[Descriptions, Selector]] = {}
         self._made: tuple[Descriptions, int, Callable[[torch.Tensor], torch.Tensor]] | None = None
 
@@ -97,19 +104,35 @@ class Classifier:
     def predict_features(self, features: Any, top_k: int = 5) -> Predictions:
         """The best classes for image features (N, D), numpy or torch; they are scaled to unit length.
 
-        Raises `InputError` for features that are not finite, or of another dimension than the encoder's texts.
+        Of features (N, V, D), whose views are kept apart, `awt` takes all and any other method the first, the whole
+        picture. Raises `InputError` for features that are not finite, of another dimension than the encoder's texts, or
+        without the views that the method needs.
         """
         if top_k < 1:
             raise InputError(f"top_k={top_k} is not possible; it is a whole number from 1 on")
-        x = unit_rows(features, pick_device(self._device), "image features")
+        x = self._pictures(features)
         return self._decided(x, top_k)[0].top(top_k)
+
+    def _pictures(self, features: Any) -> torch.Tensor:
+        """Image features as unit rows on the device: (N, D), or (N, V, D) where a stage weighs views."""
+        weighing = [stage for stage in stages_of(self.method) if stage.pool == "transport"]
+        if getattr(features, "ndim", 2) == 3 and not weighing:
+            features = whole(features)
+        x = unit_views(features, pick_device(self._device), "image features")
+        if weighing and x.ndim == 2:
+            raise InputError(
+                f"{weighing[0]!r} weighs the views of a picture, and image features of shape {tuple(x.shape)} have one "
+                "each. Keep views apart when encoding: --views 'resized(50)', or db.encoder(..., views='resized(50)')"
+            )
+        return x
 
     def _decided(self, x: torch.Tensor, top_k: int) -> tuple[Predictions, np.ndarray]:
         """At least the best `top_k` classes of each image, and which stage was the last to look at it, (N,)."""
         k = min(self.method.k, len(self.vocabulary)) if isinstance(self.method, Cascade) else 1
         width, scores_of = self._first_stage()
         self._check_dimension(x)
-        positions, scores = best(x, scores_of, width, len(self.vocabulary), max(top_k, k))
+        seen = _seen(stages_of(self.method)[0], x)
+        positions, scores = best(seen, scores_of, width, len(self.vocabulary), max(top_k, k))
         predictions = Predictions(self.vocabulary, self.vocabulary.ids[positions], scores)
         decided = np.zeros(len(x), dtype=np.int64)
         if isinstance(self.method, Cascade):
@@ -129,8 +152,7 @@ class Classifier:
         the test set; the answers at w = 0 are the name-free test. Raises `InputError` for a method without the weight.
         """
         stages = stages_of(self.method)
-        chosen = selected_in(stages[-1])
-        if chosen is None or chosen.named or len(stages) != 2:
+        if weight_of(self.method) is None:
             raise InputError(f"{self.method!r} has no weight of the name to vary; disclip has, without named=True")
         tried = np.asarray(weights, dtype=np.float64)
         if tried.ndim != 1 or not (np.isfinite(tried) & (tried >= 0)).all():
@@ -138,19 +160,45 @@ class Classifier:
         assert isinstance(self.method, Cascade)
         if self.method.margin is not None:
             raise InputError(f"{self.method!r} follows up some images only; a curve is over all, so leave out margin")
-        x = unit_rows(features, pick_device(self._device), "image features")
+        x = self._pictures(features)
         k = min(self.method.k, len(self.vocabulary))
         width, scores_of = self._first_stage()
         self._check_dimension(x)
-        positions, _ = best(x, scores_of, width, len(self.vocabulary), k)
+        positions, _ = best(_seen(stages[0], x), scores_of, width, len(self.vocabulary), k)
         if k == 1 or not len(x):
             return np.broadcast_to(self.vocabulary.ids[positions[:, 0]], (len(tried), len(x))).copy()
         selector = self._selector(stages[-1])
         candidates = np.sort(positions, axis=1)
         sets, set_of = _different(candidates)
-        columns = selector.curve(x, set_of, sets, tried)  # (W, N)
+        columns = selector.curve(_seen(stages[-1], x), set_of, sets, tried)  # (W, N)
         ids: np.ndarray = self.vocabulary.ids[candidates[np.arange(len(x)), columns]]
         return ids
+
+    def tuned(self, validation: Labelled | tuple[Any, Any], split: str = "") -> Classifier:
+        """The same with the weight of the name that is best on labelled images which are not those of the test: of the
+        paper's 160 the one that is right most often, the smallest of several.
+
+        `validation` is `db.labelled(data, ...)`, or features (M, D) and labels (M,) with the name of their `split`. The
+        attribute `tuning` of what is returned says which weight it was, and every evaluation of it, on what it was
+        tuned. Raises `InputError` for a method without the weight, without a name of the split, and where images of it
+        are among the support.
+        """
+        images = Labelled.of(validation, self.vocabulary, "validation")
+        images = replace(images, name=split or images.name)
+        if not images.name:
+            raise InputError("which split is it tuned on? Results name it: tuned((features, labels), split='val')")
+        if self.support is not None:
+            self.support.check_apart("support", images.ids, images.name)
+        right = images.right(self.curve(images.features)).sum(axis=1)  # (W,)
+        first = int(right.argmax())  # of the best
+        w = float(WEIGHTS[first])
+        found = Classifier(
+            *(self.vocabulary, with_weight(self.method, w), self.encoder, self.llm, self.descriptions, self.support),
+            self._device,
+        )
+        found._row, found._features, found._warned = dict(self._row), self._features, set(self._warned)
+        found.tuning = Tuning(w, images, int(right[first]))
+        return found
 
     def explain(self, image: str | Path | Image.Image, against: str | int | None = None) -> Explanation:
         """Why the answer, and not another class (a name or an id; the runner-up when not given)?
@@ -160,8 +208,10 @@ class Classifier:
         return self.explain_features(self._embedded([image])[0], against)
 
     def explain_features(self, features: Any, against: str | int | None = None) -> Explanation:
-        """The same for the features (D,) of one image."""
-        x = unit_rows(np.asarray(features)[None, :], pick_device(self._device), "image features")
+        """The same for the features (D,) of one image, or its views (V, D)."""
+        import torch
+
+        x = self._pictures(np.asarray(features)[None])
         stages = stages_of(self.method)
         k = min(self.method.k, len(self.vocabulary)) if isinstance(self.method, Cascade) else 1
         predictions, decided = self._decided(x, len(self.vocabulary))
@@ -177,22 +227,27 @@ class Classifier:
         stage = stages[decided[0]] if followed else stages[0]
         if followed and selected_in(stage) is not None:
             row = np.sort(self.vocabulary.positions(np.array(ranked[:k])))
-            told_by_class = zip(self.vocabulary.ids[row].tolist(), self._selector(stage).shares(x[0], row), strict=True)
-            told = {id_: [Reason(*share) for share in found] for id_, found in told_by_class}
+            found = self._selector(stage).shares(whole(x)[0], row)
+            told_by_class = zip(self.vocabulary.ids[row].tolist(), found, strict=True)
+            told = {id_: [Reason(*share) for share in shares] for id_, shares in told_by_class}
             return self._explanation(stage, answer, rival, told)
         among = self.vocabulary.subset(i for i in self.vocabulary.ids.tolist() if not followed or i in ranked[:k])
         bank = stage.texts(among, self.descriptions)
         if self._support is not None and filters(stage):
             bank = self._confirmed(bank, self._support)
-        index = self._encoded(bank.texts)
+        ((bank, rows),) = self._ready([bank])
         assert self._features is not None
-        similar = (self._features[index] @ x[0]).cpu()  # (T,)
-        shares = _shares(self._features[index].cpu(), similar, bank, stage.pool, self.logit_scale)
+        index = torch.as_tensor(rows, device=x.device)
+        similar = (self._features[index] @ whole(x)[0]).cpu()  # (T,)
+        if stage.pool == "transport":
+            shares = Transport(self._features, index, bank.offsets, self.logit_scale).shares(x[0]).cpu()
+        else:
+            shares = _shares(self._features[index].cpu(), similar, bank, stage.pool, self.logit_scale)
         reasons = {}
         for id_ in (answer, rival):
             own = slice(*bank.offsets[among.position(id_) : among.position(id_) + 2])
-            rows = zip(bank.texts[own], similar[own].tolist(), shares[own].tolist(), strict=True)
-            reasons[id_] = [Reason(*row) for row in rows]
+            told_of = zip(bank.texts[own], similar[own].tolist(), shares[own].tolist(), strict=True)
+            reasons[id_] = [Reason(*share) for share in told_of]
         return self._explanation(stage, answer, rival, reasons)
 
     def _explanation(self, stage: Method, answer: int, rival: int, told: Mapping[int, list[Reason]]) -> Explanation:
@@ -213,21 +268,24 @@ class Classifier:
 
     def _first_stage(self) -> tuple[int, Callable[[torch.Tensor], torch.Tensor]]:
         """The width of a row of scores and the function that makes them; made anew when descriptions have changed."""
+        import torch
+
         if self._made is None or self._made[0] is not self.descriptions:
             first = stages_of(self.method)[0]
             absent = self._describe(first)
-            if first.asks_about == "pair":
+            if first.asks_about in ("pair", "set"):
                 self._count_silent(first, first.subjects(self.vocabulary), absent)
             bank = first.texts(self.vocabulary, self.descriptions)
             self._count_undescribed(first, bank)
             if self._support is not None and filters(first):
                 bank = self._confirmed(bank, self._support)
-            index = self._encoded(bank.texts)
+            ((bank, rows),) = self._ready([bank])
             assert self._features is not None
-            whole = first.pool in ("max_score", "mean_prob")  # these need the similarity to every text
-            width = len(self.vocabulary) + (len(bank) if whole else 0)
-            scale = self.logit_scale if first.pool == "mean_prob" else 1.0
-            self._made = (self.descriptions, width, class_scores(self._features, index, bank, first.pool, scale))
+            index = torch.as_tensor(rows, device=self._features.device)
+            every = first.pool in ("max_score", "mean_prob")  # these need the similarity to every text
+            width = len(self.vocabulary) + (len(bank) if every else 0)
+            scores_of = class_scores(self._features, index, bank, first.pool, self._scale(first))
+            self._made = (self.descriptions, width, scores_of)
         return self._made[1:]
 
     def _embedded(self, images: Sequence[str | Path | Image.Image]) -> np.ndarray:
@@ -241,9 +299,9 @@ class Classifier:
 
     def _check_dimension(self, x: torch.Tensor) -> None:
         assert self._features is not None
-        if x.shape[1] != self._features.shape[1]:
+        if x.shape[-1] != self._features.shape[1]:
             raise InputError(
-                f"image features have {x.shape[1]} dimensions, the texts of {self.encoder!r} have "
+                f"image features have {x.shape[-1]} dimensions, the texts of {self.encoder!r} have "
                 f"{self._features.shape[1]}: they are not of one model. Encode both with the same encoder."
             )
 
@@ -274,13 +332,8 @@ class Classifier:
     ) -> list[Subject]:
         """As many of the subjects as the rest of the budget has questions for: first those that compete in most images,
         then by name. What is asked another time, because its reply says nothing, does not count."""
-        ids = self.vocabulary.ids
-        if stage.asks_about == "pair":
-            about, often = competing(candidates, len(ids))
-        else:
-            about, often = (part.reshape(len(part), -1) for part in np.unique(candidates, return_counts=True))
-        count = dict(zip(map(frozenset, ids[about].tolist()), often.ravel().tolist(), strict=True))
-        ranked = sorted(missing, key=lambda s: (-count[frozenset(s)], [self.vocabulary.name(i) for i in s], s))
+        count = self._images_about(stage, candidates)
+        ranked = sorted(missing, key=lambda s: (-count[frozenset(s)], sorted(self.vocabulary.name(i) for i in s), s))
         chosen: list[Subject] = []
         for subject in ranked:
             cost = len(stage.questions(self.vocabulary, subject))
@@ -290,6 +343,22 @@ class Classifier:
             chosen.append(subject)
         return chosen
 
+    def _images_about(self, stage: Method, candidates: np.ndarray) -> Mapping[frozenset[int], int]:
+        """In how many images each subject of a stage competes."""
+        ids = self.vocabulary.ids
+        if stage.asks_about == "set":
+            found: Counter[frozenset[int]] = Counter()
+            sets, images = np.unique(candidates, axis=0, return_counts=True)
+            for row, often in zip(ids[sets], images.tolist(), strict=True):
+                # One subject at most; several sets may have the same, where classes share a name.
+                found.update({frozenset(subject): often for subject in stage.subjects(self.vocabulary, row[None])})
+            return found
+        if stage.asks_about == "pair":
+            about, images = competing(candidates, len(ids))
+        else:
+            about, images = (part.reshape(len(part), -1) for part in np.unique(candidates, return_counts=True))
+        return dict(zip(map(frozenset, ids[about].tolist()), images.ravel().tolist(), strict=True))
+
     def _count_undescribed(self, stage: Method, bank: TextBank) -> None:
         self.counts["undescribed"] = int(bank.undescribed.sum())
         if bank.undescribed.any():
@@ -298,8 +367,8 @@ class Classifier:
             self._warn(f"{of} and are scored by their bare name: {listed(names)}")
 
     def _count_silent(self, stage: Method, subjects: Sequence[Subject], absent: Mapping[Subject, str]) -> None:
-        """Count the classes or pairs that compete, and those of them that nothing is known about."""
-        what = "pairs" if stage.asks_about == "pair" else "classes"
+        """Count the classes, pairs or sets that compete, and those of them that nothing is known about."""
+        what = {"pair": "pairs", "set": "sets"}.get(stage.asks_about, "classes")
         self.counts[f"candidate_{what}"], self.counts[f"undescribed_{what}"] = len(subjects), len(absent)
         if absent:
             of = f"{len(absent)} of {len(subjects)} {what} among the candidates"
@@ -329,6 +398,17 @@ class Classifier:
             self._features = rows if self._features is None else torch.cat([self._features, rows])
         assert self._features is not None
         return torch.tensor([self._row[text] for text in texts], dtype=torch.int64, device=self._features.device)
+
+    def _ready(self, banks: Sequence[TextBank]) -> list[tuple[TextBank, np.ndarray]]:
+        """Banks whose texts are encoded and whose anchors are weights, each with the rows of its texts, (T,)."""
+        self._encoded(text for bank in banks for text in (*bank.texts, *(bank.anchors.texts if bank.anchors else ())))
+        assert self._features is not None
+        found = weighed(banks, self._features, self._row)
+        return [(bank, np.array([self._row[text] for text in bank.texts])) for bank in found]
+
+    def _scale(self, stage: Method) -> float:
+        """The factor of a stage's logits; 1 where it has none, since asking an encoder for it may load a model."""
+        return self.logit_scale if stage.pool in ("mean_prob", "transport") else 1.0
 
     def _selector(self, stage: Method) -> Selector:
         """What chooses for a stage; made anew when descriptions have changed. It asks about all classes, since each
@@ -379,10 +459,10 @@ class Classifier:
         candidates = np.sort(self.vocabulary.positions(predictions.ids[:, :k]), axis=1)  # (N, k)
         if selected_in(stage) is not None:
             sets, set_of = _different(candidates)
-            scores = self._selector(stage).scores(x, set_of, sets)
+            scores = self._selector(stage).scores(_seen(stage, x), set_of, sets)
         else:
             by = self._pair_scores if by_pairs(stage) else self._set_scores
-            scores = by(x, candidates, stage).cpu().numpy()
+            scores = by(_seen(stage, x), candidates, stage).cpu().numpy()
         order = np.argsort(-scores, axis=1, kind="stable")  # ties by class position: sets are ascending
         return predictions.reorder_top(
             np.take_along_axis(self.vocabulary.ids[candidates], order, axis=1),
@@ -425,11 +505,9 @@ class Classifier:
         for row in ids:
             banks.append(stage.texts(self.vocabulary.subset(row), self.descriptions))
             progress.report("preparing follow-ups", len(banks), len(ids))
-        self._encoded(text for bank in banks for text in bank.texts)
+        ready, indices = zip(*self._ready(banks), strict=True)
         assert self._features is not None
-        indices = [np.array([self._row[text] for text in bank.texts]) for bank in banks]
-        scale = self.logit_scale if stage.pool == "mean_prob" else 1.0
-        return within(x, set_of, self._features, banks, indices, stage.pool, scale)
+        return within(x, set_of, self._features, ready, indices, stage.pool, self._scale(stage))
 
 
 def _different(candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -464,6 +542,11 @@ class Explanation:
         lines += [f"  + {reason.similarity:.4f}  {reason.text}" for reason in self.reasons]
         lines += [f"  - {reason.similarity:.4f}  {reason.text}" for reason in self.counter_reasons]
         return "\n".join(lines)
+
+
+def _seen(stage: Method, x: torch.Tensor) -> torch.Tensor:
+    """What a stage looks at: the whole pictures, or for `transport` all their views."""
+    return x if stage.pool == "transport" else whole(x)
 
 
 def _shares(

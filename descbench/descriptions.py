@@ -1,12 +1,13 @@
-"""Which texts stand for a class, or tell two classes apart: one readable file that a person can edit."""
+"""Which texts stand for a class, or tell classes apart: one readable file that a person can edit."""
 
 from __future__ import annotations
 
 import json
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,18 @@ FORMAT = "descbench descriptions, version 1"
 
 Pair = tuple[int, int]
 
+Side = tuple[int, ...]
+"""Whom a list of texts describes: a class `(id,)`, a class against a rival `(id, rival)`, or a class against all others
+of a set `(id, *rivals)`."""
+
 
 @dataclass(frozen=True)
 class Descriptions:
-    """`classes` {id: [text]} and `pairs` {(a, b): ([texts of a], [texts of b])}; `names` {id: name}; provenance.
+    """`classes` {id: [text]}, `pairs` {(a, b): ([texts of a], [texts of b])} and `sets` {(a, b, ...): {id: [text]}} of
+    classes that were told apart together; `names` {id: name}; provenance.
 
-    A pair is kept once, smaller id first; `pair` finds it from either side. Texts are what the language model or a
-    person wrote, not yet what is encoded: a method builds that from them.
+    A pair is kept once, smaller id first, and a set by its ascending ids; `pair` and `set` find them in any order.
+    Texts are what the language model or a person wrote, not yet what is encoded: a method builds that from them.
     """
 
     classes: Mapping[int, list[str]] = field(default_factory=dict)
@@ -32,6 +38,7 @@ class Descriptions:
     names: Mapping[int, str] = field(default_factory=dict)
     domain: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    sets: Mapping[tuple[int, ...], Mapping[int, list[str]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ordered = {}
@@ -40,6 +47,7 @@ class Descriptions:
                 raise InputError(f"a pair needs two classes, given: class {a} twice")
             ordered[min(a, b), max(a, b)] = (first, second) if a < b else (second, first)
         object.__setattr__(self, "pairs", ordered)
+        object.__setattr__(self, "sets", dict(_checked_set(ids, texts) for ids, texts in self.sets.items()))
 
     def pair(self, a: int, b: int) -> tuple[list[str], list[str]] | None:
         """(texts of a, texts of b) that tell these two apart; None where nobody has asked."""
@@ -48,22 +56,47 @@ class Descriptions:
         found = self.pairs.get((b, a))
         return found and (found[1], found[0])
 
+    def set(self, ids: Iterable[int]) -> Mapping[int, list[str]] | None:
+        """The texts of each of these classes that tell it from the others; None where nobody has asked.
+
+        Classes of one name are asked about as one, the first of them: the others have its texts.
+        """
+        key = tuple(sorted(ids))
+        if (found := self.sets.get(key)) is not None:
+            return found
+        first: dict[str | int, int] = {}
+        stands_for = {id_: first.setdefault(self.names.get(id_, id_), id_) for id_ in key}
+        found = self.sets.get(tuple(first.values())) if len(first) < len(key) else None
+        return found and {id_: found[one] for id_, one in stands_for.items()}
+
+    def sides(self) -> Iterator[tuple[Side, list[str]]]:
+        """Every list of texts, with whom it describes: of classes, then of pairs, then of sets."""
+        for id_, texts in self.classes.items():
+            yield (id_,), texts
+        for (a, b), (first, second) in self.pairs.items():
+            yield (a, b), first
+            yield (b, a), second
+        for ids, said in self.sets.items():
+            for id_, texts in said.items():
+                yield side_of(id_, ids), texts
+
     def merged(self, other: Descriptions) -> Descriptions:
-        """Both together; where both speak of a class or a pair, `other` wins."""
+        """Both together; where both speak of a class, a pair or a set, `other` wins."""
         return replace(
             self,
             classes={**self.classes, **other.classes},
             pairs={**self.pairs, **other.pairs},
             names={**self.names, **other.names},
             provenance={**self.provenance, **other.provenance},
+            sets={**self.sets, **other.sets},
         )
 
     def matched(self, vocabulary: Vocabulary, allow_missing: bool = False) -> Descriptions:
         """The same texts under the ids of `vocabulary`, joined by name (by id where this has no names).
 
         A name that several classes share gives its texts to each of them. Classes of this that the vocabulary lacks are
-        left out, if every class of the vocabulary is named here; with `allow_missing` they always are, and a
-        `DescbenchWarning` lists what was left out on both sides.
+        left out, with their pairs and sets, if every class of the vocabulary is named here; with `allow_missing` they
+        always are, and a `DescbenchWarning` lists what was left out on both sides.
         Raises `MatchError` when classes on both sides stay without a partner: then the names do not fit.
         """
         own = sorted(self.mentioned)
@@ -79,7 +112,8 @@ class Descriptions:
         if allow_missing:
             if own and not any(targets.values()):
                 raise MatchError(f"no class fits: {self._mismatch(alone, bare, vocabulary)}")
-            _warn_left_out(self._alone(targets), bare)
+            broken = sum(not all(targets[i] for i in ids) for ids in self.sets)
+            _warn_left_out(self._alone(targets), bare, broken)
         pairs: dict[Pair, tuple[list[str], list[str]]] = {
             (a, b): texts
             for (i, j), texts in self.pairs.items()
@@ -87,19 +121,23 @@ class Descriptions:
             for b in targets.get(j, ())
             if a != b
         }
+        sets = {
+            new: {j: said[i] for i, j in zip(ids, new, strict=True)}
+            for ids, said in self.sets.items()
+            for new in product(*(targets[i] for i in ids))
+        }
         classes = {id_: self.classes[i] for i in own if i in self.classes for id_ in targets[i]}
-        return replace(self, classes=classes, pairs=pairs, names=dict(vocabulary), domain=domain)
+        return replace(self, classes=classes, pairs=pairs, sets=sets, names=dict(vocabulary), domain=domain)
 
     @property
-    def mentioned(self) -> set[int]:
-        """The ids that have a text, or stand in a pair."""
-        return set(self.classes) | {i for pair in self.pairs for i in pair}
+    def mentioned(self) -> frozenset[int]:
+        """The ids that have a text, or stand in a pair or a set."""
+        return frozenset(self.classes).union(*self.pairs, *self.sets)
 
     @property
     def texts(self) -> list[str]:
-        """Every text, of classes and then of pairs, as often as it is there."""
-        sides = (side for both in self.pairs.values() for side in both)
-        return [text for texts in (*self.classes.values(), *sides) for text in texts]
+        """Every text, of classes, then of pairs and of sets, as often as it is there."""
+        return [text for _, texts in self.sides() for text in texts]
 
     def targets(self, vocabulary: Vocabulary) -> dict[int, list[int]]:
         """For each class, described or only named, its ids in `vocabulary`; none where the vocabulary lacks it."""
@@ -171,7 +209,7 @@ class Descriptions:
 
     def vocabulary(self) -> Vocabulary:
         """The classes of this file; raises `InputError` where it has no names."""
-        ids = sorted({*self.names, *self.classes, *(i for pair in self.pairs for i in pair)})
+        ids = sorted({*self.names, *self.mentioned})
         if not ids or any(i not in self.names for i in ids):
             raise InputError("these descriptions do not name their classes; give the classes as well")
         return Vocabulary([self.names[i] for i in ids], self.domain, ids)
@@ -192,8 +230,16 @@ class Descriptions:
                 }
                 for (a, b), (first, second) in sorted(self.pairs.items())
             ],
+            **({"sets": self._sets_to_json()} if self.sets else {}),
             "provenance": dict(self.provenance),
         }
+
+    def _sets_to_json(self) -> list[dict[str, Any]]:
+        """The texts of each class stand at its place among the ids."""
+        return [
+            {"ids": [*ids], "names": [self.names.get(i) for i in ids], "texts": [said[i] for i in ids]}
+            for ids, said in sorted(self.sets.items())
+        ]
 
     def save(self, path: str | Path) -> None:
         """Write one readable JSON file, whole or not at all: a text a line, so that a person can edit one."""
@@ -211,44 +257,84 @@ class Descriptions:
     @classmethod
     def from_json(cls, data: Mapping[str, Any], path: Path) -> Descriptions:
         """Descriptions from what `save` wrote; raises `InputError` that names the entry that a person has broken."""
-        names: dict[int, str] = {}
-        classes: dict[int, list[str]] = {}
-        pairs: dict[Pair, tuple[list[str], list[str]]] = {}
-        for key in ("classes", "pairs"):
+        for key in ("classes", "pairs", "sets"):
             if not isinstance(data.get(key, []), list):
                 raise InputError(f"{path}: {key!r} must be a list, given: {data[key]!r:.80}")
-        for number, entry in enumerate(data.get("classes", [])):
-            where = f"{path}, class entry {number}"
-            id_ = _id(entry, "id", where)
-            if id_ in names:
-                raise InputError(f"{where}: id {id_} occurs twice; each class needs an id of its own")
-            names[id_] = encodable(str(entry.get("name") or ""), where)
-            texts = checked_texts(entry.get("texts"), where)
-            if texts:
-                classes[id_] = texts
-        for number, entry in enumerate(data.get("pairs", [])):
-            where = f"{path}, pair entry {number}"
-            ids = entry.get("ids") if isinstance(entry, dict) else None
-            if not isinstance(ids, list) or len(ids) != 2 or not all(is_id(i) for i in ids):
-                raise InputError(f"{where}: 'ids' must be two class ids")
-            if ids[0] == ids[1]:
-                raise InputError(f"{where}: a pair needs two classes, given: class {ids[0]} twice")
-            if (ids[0], ids[1]) in pairs or (ids[1], ids[0]) in pairs:
-                raise InputError(f"{where}: the classes {ids[0]} and {ids[1]} occur twice as a pair; keep one entry")
-            pairs[ids[0], ids[1]] = (
-                checked_texts(entry.get("first"), where),
-                checked_texts(entry.get("second"), where),
-            )
-            called = entry.get("names")
-            for i, name in zip(ids, called if isinstance(called, list) else [], strict=False):
-                names.setdefault(i, encodable(str(name or ""), where))
+        names: dict[int, str] = {}
+        classes = _read_classes(data.get("classes", []), names, path)
+        pairs = _read_pairs(data.get("pairs", []), names, path)
+        sets = _read_sets(data.get("sets", []), names, path)
         named = {i: name for i, name in names.items() if name}
         provenance = data.get("provenance") or {}
         if not isinstance(provenance, dict):
             raise InputError(f"{path}: 'provenance' must be an object, given: {provenance!r:.80}")
         if not is_encodable(provenance):
             raise InputError(f"{path}: half of a character in 'provenance': {provenance!r:.80}; write it again")
-        return cls(classes, pairs, named, encodable(str(data.get("domain") or ""), f"{path}, domain"), provenance)
+        return cls(classes, pairs, named, encodable(str(data.get("domain") or ""), f"{path}, domain"), provenance, sets)
+
+
+def _read_classes(entries: Sequence[Any], names: dict[int, str], path: Path) -> dict[int, list[str]]:
+    """The texts of each class that has some; all classes go into `names`."""
+    classes: dict[int, list[str]] = {}
+    for number, entry in enumerate(entries):
+        where = f"{path}, class entry {number}"
+        if not isinstance(entry, dict) or not is_id(entry.get("id")):
+            raise InputError(f"{where}: 'id' must be a whole number, given: {entry!r:.80}")
+        id_ = int(entry["id"])
+        if id_ in names:
+            raise InputError(f"{where}: id {id_} occurs twice; each class needs an id of its own")
+        names[id_] = encodable(str(entry.get("name") or ""), where)
+        texts = checked_texts(entry.get("texts"), where)
+        if texts:
+            classes[id_] = texts
+    return classes
+
+
+def _read_pairs(entries: Sequence[Any], names: dict[int, str], path: Path) -> dict[Pair, tuple[list[str], list[str]]]:
+    pairs: dict[Pair, tuple[list[str], list[str]]] = {}
+    for number, entry in enumerate(entries):
+        where = f"{path}, pair entry {number}"
+        ids = entry.get("ids") if isinstance(entry, dict) else None
+        if not isinstance(ids, list) or len(ids) != 2 or not all(is_id(i) for i in ids):
+            raise InputError(f"{where}: 'ids' must be two class ids")
+        if ids[0] == ids[1]:
+            raise InputError(f"{where}: a pair needs two classes, given: class {ids[0]} twice")
+        if (ids[0], ids[1]) in pairs or (ids[1], ids[0]) in pairs:
+            raise InputError(f"{where}: the classes {ids[0]} and {ids[1]} occur twice as a pair; keep one entry")
+        pairs[ids[0], ids[1]] = (
+            checked_texts(entry.get("first"), where),
+            checked_texts(entry.get("second"), where),
+        )
+        _name(ids, entry.get("names"), names, where)
+    return pairs
+
+
+def _read_sets(
+    entries: Sequence[Any], names: dict[int, str], path: Path
+) -> dict[tuple[int, ...], dict[int, list[str]]]:
+    sets: dict[tuple[int, ...], dict[int, list[str]]] = {}
+    for number, entry in enumerate(entries):
+        where = f"{path}, set entry {number}"
+        ids = entry.get("ids") if isinstance(entry, dict) else None
+        if not isinstance(ids, list) or len(ids) < 2 or not all(is_id(i) for i in ids):
+            raise InputError(f"{where}: 'ids' must be two class ids or more")
+        if twice := [i for i in ids if ids.count(i) > 1]:
+            raise InputError(f"{where}: a set needs different classes, given: class {twice[0]} twice")
+        key = tuple(sorted(ids))
+        if key in sets:
+            raise InputError(f"{where}: the classes {listed(key)} occur twice as a set; keep one entry")
+        lists = entry.get("texts")
+        if not isinstance(lists, list) or len(lists) != len(ids):
+            raise InputError(f"{where}: 'texts' must be {len(ids)} lists of texts, one for each of 'ids'")
+        sets[key] = {id_: checked_texts(texts, where) for id_, texts in zip(ids, lists, strict=True)}
+        _name(ids, entry.get("names"), names, where)
+    return sets
+
+
+def _name(ids: Sequence[int], called: Any, names: dict[int, str], where: str) -> None:
+    """Take in what an entry calls its classes, where nothing else has named them."""
+    for i, name in zip(ids, called if isinstance(called, list) else [], strict=False):
+        names.setdefault(i, encodable(str(name or ""), where))
 
 
 def _readable(data: dict[str, Any]) -> str:
@@ -256,7 +342,7 @@ def _readable(data: dict[str, Any]) -> str:
     and takes ten times as long where there are many pairs."""
     parts = []
     for name, value in data.items():
-        if name in ("classes", "pairs") and value:
+        if name in ("classes", "pairs", "sets") and value:
             said = "[\n" + ",\n".join(map(_entry, value)) + "\n ]"
         else:
             said = json.dumps(value, indent=1, ensure_ascii=False).replace("\n", "\n ")
@@ -265,15 +351,18 @@ def _readable(data: dict[str, Any]) -> str:
 
 
 def _entry(entry: Mapping[str, Any]) -> str:
-    """A class or a pair: texts, numbers, and lists of these."""
-    fields = []
-    for name, value in entry.items():
-        if isinstance(value, list) and value:
-            said = "[\n    " + ",\n    ".join(map(_quoted, value)) + "\n   ]"
-        else:
-            said = _quoted(value)
-        fields.append(f"   {_quoted(name)}: {said}")
+    """A class, a pair or a set: texts, numbers, and lists of these."""
+    fields = [f"   {_quoted(name)}: {_lines(value, '   ')}" for name, value in entry.items()]
     return "  {\n" + ",\n".join(fields) + "\n  }"
+
+
+def _lines(value: Any, indent: str) -> str:
+    """A list with an item a line, and lists in it alike; anything else on one line."""
+    if not isinstance(value, list) or not value:
+        return _quoted(value)
+    inner = f"\n{indent} "
+    items = map(_quoted, value) if not isinstance(value[0], list) else (_lines(item, indent + " ") for item in value)
+    return f"[{inner}{f',{inner}'.join(items)}\n{indent}]"
 
 
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
@@ -294,17 +383,27 @@ def _targets(own: Sequence[int], names: Sequence[str], vocabulary: Vocabulary) -
     return targets
 
 
-def _warn_left_out(alone: Sequence[str], bare: Sequence[str]) -> None:
+def side_of(id: int, ids: Iterable[int]) -> Side:
+    """A class, then the others of its set, in the order given."""
+    return (id, *(other for other in ids if other != id))
+
+
+def _checked_set(ids: tuple[int, ...], texts: Mapping[int, list[str]]) -> tuple[tuple[int, ...], dict[int, list[str]]]:
+    """A set by its ascending ids, with a list for each; raises `InputError` where it is none."""
+    if len(ids) < 2 or len({*ids}) < len(ids):
+        raise InputError(f"a set needs two different classes or more, given: {listed(ids) or 'none'}")
+    if strangers := sorted({*texts} - {*ids}):
+        raise InputError(f"a set of the classes {listed(ids)} has texts of others: {listed(strangers)}")
+    ordered = tuple(sorted(ids))
+    return ordered, {id_: texts.get(id_, []) for id_ in ordered}
+
+
+def _warn_left_out(alone: Sequence[str], bare: Sequence[str], broken: int) -> None:
     """One warning on what `allow_missing` went on without."""
     told = (
         [f"{len(alone)} described classes left out, which the vocabulary lacks: {listed(alone, 20)}"] if alone else []
     )
+    told += [f"{broken} sets left out, of which a class is lacking"] if broken else []
     told += [f"{len(bare)} classes of the vocabulary without a description: {listed(bare, 20)}"] if bare else []
     if told:
         warnings.warn("; ".join(told), DescbenchWarning, stacklevel=3)
-
-
-def _id(entry: Any, key: str, where: str) -> int:
-    if not isinstance(entry, dict) or not is_id(entry.get(key)):
-        raise InputError(f"{where}: '{key}' must be a whole number, given: {entry!r:.80}")
-    return int(entry[key])

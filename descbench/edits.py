@@ -26,7 +26,8 @@ def marked(descriptions: Descriptions, since: Descriptions) -> Descriptions:
 
 
 def edited(descriptions: Descriptions) -> dict[tuple[int, ...], list[str]]:
-    """The texts that a person wrote or changed, by class (id,) or by pair (id, rival): those of `id` against `rival`.
+    """The texts that a person wrote or changed, by class (id,), or by a class and its rivals in a pair or a set
+    (id, rival, ...): those of `id` against these.
 
     Empty for a file that remembers nothing, as an imported one.
     """
@@ -57,12 +58,8 @@ def _checksums(descriptions: Descriptions) -> Iterator[int]:
 def _lines(descriptions: Descriptions) -> Iterator[tuple[tuple[int, ...], str, int]]:
     """(subject, text, checksum). The name enters, and not the id: a file may be read under other ids."""
     names = {id_: normalise(name) for id_, name in descriptions.names.items()}
-    for id_, texts in descriptions.classes.items():
-        start = crc32(f"{names.get(id_, id_)}\n".encode())
+    for side, texts in descriptions.sides():
+        own, *rivals = [f"{names.get(id_, id_)}\n" for id_ in side]
+        start = crc32("".join([own, *sorted(rivals)]).encode())
         for text in texts:
-            yield (id_,), text, crc32(text.encode("utf-8", "replace"), start)
-    for (a, b), both in descriptions.pairs.items():
-        for (one, other), texts in zip(((a, b), (b, a)), both, strict=True):
-            start = crc32(f"{names.get(one, one)}\n{names.get(other, other)}\n".encode())
-            for text in texts:
-                yield (one, other), text, crc32(text.encode("utf-8", "replace"), start)
+            yield side, text, crc32(text.encode("utf-8", "replace"), start)

@@ -5,22 +5,36 @@ from __future__ import annotations
 import json
 import platform
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from descbench.classifier import Classifier
 from descbench.embedding import Embedded, embed
-from descbench.errors import InputError, MatchError, listed
-from descbench.methods import Cascade, Method, Nameless, RandomDescriptions, Scrambled, Shared, Shuffled, Waffle
+from descbench.errors import DescbenchWarning, InputError, MatchError, listed
+from descbench.methods import (
+    Cascade,
+    Method,
+    Nameless,
+    RandomDescriptions,
+    Scrambled,
+    Selected,
+    Shared,
+    Shuffled,
+    Waffle,
+)
+from descbench.methods.base import together
 from descbench.methods.cascade import stages_of
+from descbench.methods.cupl import title
 from descbench.plugins import version_of
 from descbench.predictions import Predictions
+from descbench.selection import WEIGHTS, Labelled
 from descbench.statistics import (
     Difference,
     Metric,
@@ -34,16 +48,20 @@ from descbench.vocabulary import Vocabulary, read_labels
 
 if TYPE_CHECKING:
     from descbench.datasets.base import Dataset
+    from descbench.encoders.base import Encoder
 
 SCHEMA = 1
 KEPT = 20
+TIE = 1e-6  # scores nearer than this may come in either order, on another machine or in another batch
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """What one run answered: predictions (N, K), `labels` (N,) as class ids, `ids` of the images, and what was run.
 
-    `counts` says how many images were unlabelled, unreadable or left out, and how many classes undescribed.
+    `counts` says how many images were unlabelled, unreadable or left out, and how many classes undescribed. `method` is
+    a spelling that makes the method again, `title` one for people. `chosen` says what other labelled images chose:
+    `support` (texts) and `w` (the weight of the name), each with its `split` and how many `images` it has.
     """
 
     predictions: Predictions
@@ -59,12 +77,39 @@ class Evaluation:
     usage: Mapping[str, int] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
     protocol: str = "inductive"  # what was seen besides the one picture and the names
+    compute: Mapping[str, str | bool] = field(default_factory=dict)  # the encoder's device, precision, compile
+    title: str = ""
+    chosen: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    accepted: np.ndarray | None = None  # (N, L) int64, all right ids, `labels` first, where some image has several
+
+    def __post_init__(self) -> None:
+        if not self.title:
+            object.__setattr__(self, "title", self.method)
 
     @property
     def hits(self) -> np.ndarray:
-        """Whether the best class is the label, (N,) bool."""
-        found: np.ndarray = self.predictions.ids[:, 0] == self.labels
+        """Whether the best class is the label, or one of those that are accepted, (N,) bool."""
+        return self._hits(1)
+
+    def _hits(self, k: int) -> np.ndarray:
+        """Whether one of the best k classes is right, (N,) bool: of several right labels any one counts."""
+        right = self.labels[:, None] if self.accepted is None else self.accepted  # (N, L)
+        found: np.ndarray = (self.predictions.ids[:, :k, None] == right[:, None, :]).any(axis=(1, 2))
         return found
+
+    @property
+    def tied(self) -> np.ndarray:
+        """Whether the best two scores are nearer than 1e-6, so that rounding may have decided, (N,) bool."""
+        scores = self.predictions.scores[:, :2].astype(np.float64)
+        if scores.shape[1] < 2:
+            return np.zeros(len(scores), dtype=bool)
+        found: np.ndarray = scores[:, 0] - scores[:, 1] < TIE
+        return found
+
+    @property
+    def ties(self) -> int:
+        """In how many images that is so."""
+        return int(self.tied.sum())
 
     @property
     def metrics(self) -> dict[str, Metric]:
@@ -72,7 +117,7 @@ class Evaluation:
         n = len(self.labels)
         found = {"top1": wilson(int(self.hits.sum()), n)}
         if self.predictions.ids.shape[1] >= 5 and len(self.predictions.vocabulary) > 5:
-            found["top5"] = wilson(int((self.predictions.ids[:, :5] == self.labels[:, None]).any(axis=1).sum()), n)
+            found["top5"] = wilson(int(self._hits(5).sum()), n)
         found["per_class"] = mean_per_class(self.hits, self.labels)
         return found
 
@@ -90,6 +135,7 @@ class Evaluation:
                 "ids": list(self.predictions.ids),
                 "scores": list(self.predictions.scores),
             }
+            | ({} if self.accepted is None else {"accepted": list(self.accepted)})
         )
         pq.write_table(table, folder / "predictions.parquet.part")
         (folder / "predictions.parquet.part").replace(folder / "predictions.parquet")
@@ -98,9 +144,13 @@ class Evaluation:
             "schema": SCHEMA,
             "dataset": self.dataset,
             "method": self.method,
+            "title": self.title,
             "encoder": self.encoder,
             "llm": self.llm,
             "protocol": self.protocol,
+            "chosen": {what: dict(by) for what, by in self.chosen.items()},
+            "ties": self.ties,
+            "compute": dict(self.compute),
             "metrics": {name: asdict(metric) for name, metric in self.metrics.items()},
             "counts": dict(self.counts),
             "failures": [list(failure) for failure in self.failures],
@@ -159,6 +209,10 @@ class Evaluation:
             run["usage"],
             run["timings"],
             run.get("protocol", "inductive"),
+            run.get("compute", {}),
+            run.get("title", ""),
+            run.get("chosen", {}),
+            np.stack(table["accepted"].to_numpy()) if "accepted" in table.column_names else None,
         )
 
 
@@ -173,32 +227,28 @@ def evaluate(
 
     `labels` maps the data set's labels to classes: a csv file with the columns `label` and `class`, or a dictionary.
     Images without a label are counted and left out. Raises `MatchError` where a label has no class, `InputError` where
-    no labelled image is left.
+    no labelled image is left, and where one of them is among the classifier's support, or what it was tuned on.
     """
     started = time.perf_counter()
     embedded = data if isinstance(data, Embedded) else embed(data, classifier.encoder)
     encoded = time.perf_counter()
-    ids = label_ids(embedded.dataset.names, classifier.vocabulary, labels)
-    known = embedded.labels >= 0  # (N,)
-    if not known.any():
-        raise InputError(
-            f"{embedded.dataset!r} has no labelled image that could be read; `descbench classify` needs none"
-        )
-    features = embedded.features[known]
-    predictions = classifier.predict_features(features, top_k=KEPT)
+    images = _labelled(embedded, classifier.vocabulary, labels, name)
+    check_unseen(embedded, classifier.support, classifier.tuning.split if classifier.tuning else None)
+    predictions = classifier.predict_features(images.features, top_k=KEPT)
     done = time.perf_counter()
     return Evaluation(
         predictions,
-        ids[embedded.labels[known]],
-        tuple(id_ for id_, keep in zip(embedded.ids, known, strict=True) if keep),
-        name or repr(embedded.dataset),
+        images.labels,
+        images.ids,
+        images.name,
         repr(classifier.method),
         repr(classifier.encoder),
         repr(classifier.llm) if classifier.llm is not None else "",
         {
-            "images": int(known.sum()),
-            "unlabelled": int((~known).sum()),
+            "images": len(images),
+            "unlabelled": len(embedded) - len(images),
             "unreadable": len(embedded.failures),
+            **_part_of(embedded.dataset),
             **classifier.counts,
         },
         tuple(embedded.failures),
@@ -206,19 +256,137 @@ def evaluate(
         dict(getattr(classifier.llm, "usage", {})),
         {"encode_images": encoded - started, "classify": done - encoded},
         protocol_of(classifier),
+        compute.used if (compute := getattr(classifier.encoder, "compute", None)) else {},
+        title(classifier.method),
+        chosen_by(classifier),
+        images.accepted,
     )
+
+
+def _part_of(dataset: Any) -> dict[str, int]:
+    """`limit` and `available`, how many images there are in all, where a run looks at a part of a data set."""
+    available = getattr(dataset, "available", 0)
+    return {"limit": dataset.limit, "available": available} if available > len(dataset) else {}
+
+
+def labelled(
+    data: Dataset | Embedded,
+    vocabulary: Vocabulary,
+    encoder: Encoder | None = None,
+    *,
+    labels: str | Path | Mapping[str, str] | None = None,
+    name: str = "",
+) -> Labelled:
+    """The labelled images of a data set, with classes of the vocabulary as labels: for `Classifier(support=...)`, and
+    for `Classifier.tuned`. `labels` maps labels to classes as in `evaluate`; `name` is the split's in results.
+
+    Warns (`DescbenchWarning`) of images that have no label or cannot be read. Raises `MatchError` where a label has no
+    class, `InputError` where no image is labelled, and for a data set that is not encoded yet without an encoder.
+    """
+    if not isinstance(data, Embedded):
+        if encoder is None:
+            raise InputError(f"{data!r} is not encoded; give the encoder too: db.labelled(data, vocabulary, encoder)")
+        data = embed(data, encoder)
+    found = _labelled(data, vocabulary, labels, name)
+    left_out = [f"{len(data) - len(found)} have no label"] if len(found) < len(data) else []
+    if data.failures:
+        why = listed((f"{source}: {reason}" for source, reason in data.failures), 5)
+        left_out.append(f"{len(data.failures)} cannot be read ({why})")
+    if left_out:
+        warnings.warn(
+            f"{found.name}: of its images {' and '.join(left_out)}; these choose nothing",
+            DescbenchWarning,
+            stacklevel=2,
+        )
+    return found
+
+
+def _labelled(
+    data: Embedded, vocabulary: Vocabulary, labels: str | Path | Mapping[str, str] | None, name: str = ""
+) -> Labelled:
+    """The same, of what is encoded, without a word about what is left out."""
+    ids = labels_of(data.dataset, vocabulary, labels)
+    known = data.labels >= 0  # (N,)
+    if not known.any():
+        raise InputError(f"{data.dataset!r} has no labelled image that could be read; `descbench classify` needs none")
+    return Labelled(
+        data.features[known],
+        ids[data.labels[known]],
+        name or repr(data.dataset),
+        tuple(id_ for id_, keep in zip(data.ids, known, strict=True) if keep),
+        None if data.accepted is None else np.asarray(ids[data.accepted[known]]),
+    )
+
+
+def check_unseen(data: Embedded, support: Labelled | None, validation: Labelled | None) -> None:
+    """Raises `InputError` where images that are to be tested on are among those that choose texts, or a weight."""
+    ids = [id_ for id_, label in zip(data.ids, data.labels.tolist(), strict=True) if label >= 0]
+    for what, split in (("support", support), ("validation", validation)):
+        if split is not None:
+            split.check_apart(what, ids, repr(data.dataset))
+
+
+def chosen_by(classifier: Classifier) -> dict[str, dict[str, Any]]:
+    """What labelled images have chosen for a classifier, and which."""
+    found: dict[str, dict[str, Any]] = {}
+    if (support := classifier.support) is not None:
+        found["support"] = {"split": support.name, "images": len(support)}
+    if (tuning := classifier.tuning) is not None:
+        split = tuning.split
+        found["w"] = {"value": tuning.w, "split": split.name, "images": len(split), "right": tuning.right}
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """How many images are right at each weight of the name: no result, since its best is chosen on the very images that
+    it is counted on. `best` is "tuned on this split"; `Classifier.tuned` chooses on another one."""
+
+    method: str
+    dataset: str
+    weights: np.ndarray  # (W,)
+    right: np.ndarray  # (W,) int64
+    images: int
+
+    @property
+    def best(self) -> float:
+        """The weight with most right, the smallest of several."""
+        return float(self.weights[self.right.argmax()])
+
+
+def curve_of(
+    classifier: Classifier, data: Dataset | Embedded, *, labels: str | Path | Mapping[str, str] | None = None
+) -> Curve:
+    """The curve of a classifier over the paper's 160 weights; errors are those of `evaluate` and `Classifier.curve`."""
+    embedded = data if isinstance(data, Embedded) else embed(data, classifier.encoder)
+    images = _labelled(embedded, classifier.vocabulary, labels)
+    right = images.right(classifier.curve(images.features)).sum(axis=1)
+    return Curve(title(classifier.method), images.name, WEIGHTS, right, len(images))
 
 
 def protocol_of(classifier: Classifier) -> str:
     """What a classifier sees besides the one picture and the names of the classes: results compare within a protocol.
 
-    "inductive" where that is nothing; else of "multi-view", "uses support labels", ... those that hold.
+    "inductive" where that is nothing; else of "multi-view", "uses support labels", ... those that hold, with splits.
     """
     seen = [getattr(classifier.encoder, "protocol", "")]
     seen += [getattr(stage, "protocol", "") for stage in stages_of(classifier.method)]
     if getattr(classifier.method, "budget", None) is not None:  # what is asked follows from all images together
         seen.append("uses unlabelled images")
-    return ", ".join(dict.fromkeys(part for part in seen if part not in ("", "inductive"))) or "inductive"
+    if classifier.support is not None and classifier.support.name:
+        used = "uses support labels"
+        seen = [part.replace(used, f"{used} of {classifier.support}") for part in seen]
+    return together(*seen, str(classifier.tuning or ""))
+
+
+def labels_of(
+    dataset: Dataset, vocabulary: Vocabulary, labels: str | Path | Mapping[str, str] | None = None
+) -> np.ndarray:
+    """The class of each label of a data set as `label_ids` finds it; the `MatchError` names the data set."""
+    try:
+        return label_ids(dataset.names, vocabulary, labels)
+    except MatchError as error:
+        raise MatchError(f"{dataset!r}: {error}") from None
 
 
 def label_ids(
@@ -257,6 +425,7 @@ class Comparison:
 
     base: str
     differences: Mapping[str, PairedDifference]
+    ties: Mapping[str, int] = field(default_factory=dict)  # of what was gained or lost, by rounding perhaps
 
     def __str__(self) -> str:
         lines = [f"against {self.base}:"]
@@ -264,6 +433,7 @@ class Comparison:
             lines.append(
                 f"  {name}: {100 * d.value:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}], "
                 f"McNemar p = {d.p:.2g} ({d.gained} gained, {d.lost} lost of {d.n})"
+                + (f"; {ties} of these by a tie, where rounding may decide" if (ties := self.ties.get(name)) else "")
             )
         return "\n".join(lines)
 
@@ -277,20 +447,22 @@ def compare(results: Sequence[Evaluation]) -> Comparison:
         raise InputError(f"a comparison needs at least two runs, given: {len(results)}")
     base, *others = results
     differences: dict[str, PairedDifference] = {}
+    ties: dict[str, int] = {}
     order = {key: row for row, key in enumerate(_keys(base))}
     for other in others:
         if Counter(other.ids) != Counter(base.ids):
             raise InputError(
-                f"{other.method} was run over {len(other.ids)} images and {base.method} over {len(base.ids)}, and not "
+                f"{other.title} was run over {len(other.ids)} images and {base.title} over {len(base.ids)}, and not "
                 "the same; a paired comparison needs the same images"
             )
         keys = _keys(other)
         if not order.keys() >= set(keys):
-            raise InputError(f"{other.method} and {base.method} were scored against different labels")
+            raise InputError(f"{other.title} and {base.title} were scored against different labels")
         rows = np.array([order[key] for key in keys])
-        label = other.method if other.method not in differences else f"{other.method} ({len(differences) + 1})"
+        label = other.title if other.title not in differences else f"{other.title} ({len(differences) + 1})"
         differences[label] = paired_difference(base.hits[rows], other.hits)
-    return Comparison(base.method, differences)
+        ties[label] = int(((base.hits[rows] != other.hits) & (base.tied[rows] | other.tied)).sum())
+    return Comparison(base.title, differences, ties)
 
 
 def _keys(result: Evaluation) -> list[tuple[str, str, int]]:
@@ -308,10 +480,15 @@ def _keys(result: Evaluation) -> list[tuple[str, str, int]]:
 DECIDING = ("shuffled", "random_descriptions", "shared", "waffle")
 """The controls that keep the number and form of texts and take what they say about a class: these decide."""
 
+SELECTING = ("own", "waffle")
+"""Those that decide where labelled images choose each class's texts out of all: whose list a text is from is nothing
+then, so to shuffle, draw or share lists changes little. `own` leaves each class its own list."""
+
 RULE = (
     "rule: the meaning of the descriptions carries a method's gain where its top-1 is above the best baseline and "
-    f"above each of {', '.join(DECIDING[:-1])} and {DECIDING[-1]}. Above: the 95 % interval of the paired difference "
-    "lies above 0 (bootstrap over images; a control counts for each image with the mean over its seeds)."
+    f"above each of {', '.join(DECIDING[:-1])} and {DECIDING[-1]} (disclip and selected: {' and '.join(SELECTING)}). "
+    "Above: the 95 % interval of the paired difference lies above 0 (bootstrap over images; a control counts for each "
+    "image with the mean over its seeds)."
 )
 
 
@@ -327,18 +504,26 @@ def controls_of(method: Method | Cascade) -> dict[str, list[Method | Cascade]]:
 
     def around(change: Callable[[Method], Method]) -> Method | Cascade:
         stages = [change(stage) if stage in described else stage for stage in stages_of(method)]
-        if not isinstance(method, Cascade):
-            return stages[0]
-        return Cascade(*stages, **{f.name: getattr(method, f.name) for f in fields(Cascade) if f.name != "stages"})
+        return method.with_stages(*stages) if isinstance(method, Cascade) else stages[0]
 
-    return {
-        "shuffled": [around(partial(Shuffled, seed=seed)) for seed in range(3)],
-        "random_descriptions": [around(partial(RandomDescriptions, seed=seed)) for seed in range(3)],
-        "shared": [around(partial(Shared, most=100))],  # all texts for each of 1,000 classes would be millions
+    common: dict[str, list[Method | Cascade]] = {
         "scrambled": [around(partial(Scrambled, seed=seed)) for seed in range(3)],
         "nameless": [around(Nameless)],
         "waffle": [Waffle(seed) for seed in range(7)],  # as many as in the paper
     }
+    if chosen := [stage for stage in described if isinstance(stage, Selected) and stage.needs_support]:
+        free = not any(stage.named for stage in chosen)  # lists of one's own go with bare descriptors only
+        return ({"own": [around(_by_own_lists)]} if free else {}) | common
+    return {
+        "shuffled": [around(partial(Shuffled, seed=seed)) for seed in range(3)],
+        "random_descriptions": [around(partial(RandomDescriptions, seed=seed)) for seed in range(3)],
+        "shared": [around(partial(Shared, most=100))],  # all texts for each of 1,000 classes would be millions
+    } | common
+
+
+def _by_own_lists(stage: Method) -> Method:
+    """A stage that selects, without selecting."""
+    return replace(stage, own=True) if isinstance(stage, Selected) else stage
 
 
 @dataclass(frozen=True)
@@ -368,7 +553,7 @@ def against(result: Evaluation, control: str, runs: Sequence[Evaluation]) -> Con
     shares = np.array([run.hits.mean() for run in runs])
     return Controlled(
         control,
-        tuple(run.method for run in runs),
+        tuple(run.title for run in runs),
         float(shares.mean()),
         float(shares.std(ddof=1)) if len(runs) > 1 else None,
         mean_difference(len(runs) * result.hits.astype(np.int64) - right, len(runs)),
@@ -377,14 +562,15 @@ def against(result: Evaluation, control: str, runs: Sequence[Evaluation]) -> Con
 
 def verdict(result: Evaluation, baselines: Sequence[Evaluation], controls: Sequence[Controlled], name: str = "") -> str:
     """Whether the meaning of a method's descriptions carries its gain over the baselines: one sentence, by `RULE`."""
-    name = name or result.method
-    deciding = [row for row in controls if row.control in DECIDING]
-    absent = [control for control in DECIDING if control not in {row.control for row in deciding}]
+    name = name or result.title
+    wanted = SELECTING if any(row.control == "own" for row in controls) else DECIDING
+    deciding = [row for row in controls if row.control in wanted]
+    absent = [control for control in wanted if control not in {row.control for row in deciding}]
     if absent or not baselines:
         return f"{name}: nothing can be said of its gain without {listed(absent) if absent else 'the baselines'}."
     best = max(baselines, key=lambda run: float(run.hits.mean()))
-    gain = against(result, best.method, [best])
-    over = f"{gain.difference} points over the best baseline, {best.method}"
+    gain = against(result, best.title, [best])
+    over = f"{gain.difference} points over the best baseline, {best.title}"
     if not gain.beaten:
         return f"{name}: no gain is shown that its descriptions could carry: {over}."
     above = listed([row.control for row in deciding if row.beaten])

@@ -1,4 +1,4 @@
-"""Asking: the questions of a method about classes or pairs, in one batch, again where a reply says nothing."""
+"""Asking: the questions of a method about classes, pairs or sets, in one batch, again where a reply says nothing."""
 
 from __future__ import annotations
 
@@ -57,9 +57,10 @@ def ask(vocabulary: Vocabulary, method: Method, subjects: Sequence[Subject], llm
     subject is missing until the same question is answered, so that an interrupted run ends as any other."""
     classes: dict[int, list[str]] = {}
     pairs: dict[tuple[int, int], tuple[list[str], list[str]]] = {}
+    sets: dict[tuple[int, ...], Mapping[int, list[str]]] = {}
     missing: dict[Subject, str] = {}
     repairs: Counter[str] = Counter()
-    twins = _twins(vocabulary, subjects)
+    twins = _twins(vocabulary, method, subjects)
     left = list(twins)
     for attempt in range(attempts):
         silent = set()
@@ -68,9 +69,10 @@ def ask(vocabulary: Vocabulary, method: Method, subjects: Sequence[Subject], llm
                 missing[subject] = next(reason(reply) for reply in replies if not reply.answered)
                 continue
             for twin in twins[subject]:
-                said = method.parse(twin, replies)
+                said = method.read(vocabulary, twin, replies)
                 classes.update(said.classes)
                 pairs.update(said.pairs)
+                sets.update(said.sets)
             repairs.update(said.provenance.get("repairs", {}))
             if method.known(twin, said):
                 missing.pop(subject, None)
@@ -85,6 +87,7 @@ def ask(vocabulary: Vocabulary, method: Method, subjects: Sequence[Subject], llm
         dict(vocabulary),
         vocabulary.domain,
         kept,
+        sets,
     )
     return Said(found, {twin: missing[s] for s, several in twins.items() if s in missing for twin in several})
 
@@ -101,17 +104,21 @@ def generate(
 ) -> Descriptions:
     """Ask a language model all that a method asks about a vocabulary and `known` does not say; return both together.
 
-    A follow-up method asks about every pair of classes here, C (C - 1) / 2 of them; a `Classifier` with an `llm` asks
-    only about pairs that occur, and `rivals` (P, 2), ids as `nearest_rivals` gives them, only about these pairs.
+    A follow-up method asks about every pair of classes here, C (C - 1) / 2 of them, or about all classes as one set; a
+    `Classifier` with an `llm` asks only about the pairs or sets that occur, and `rivals` (P, 2), ids as
+    `nearest_rivals` gives them, only about these pairs.
     `about` (ids) asks only what concerns these classes. Subjects without a usable reply after `attempts` are absent:
     see `undescribed`, and `provenance["missing"]` for the reasons.
     """
     start = found = (known or Descriptions()).matched(vocabulary)
     reasons: dict[Subject, str] = {}
     repairs: Counter[str] = Counter()
-    for stage in stages_of(method):
-        sets = rivals if stage.asks_about == "pair" else None
-        wanted = [subject for subject in stage.subjects(vocabulary, sets) if not stage.known(subject, found)]
+    about_what = [(s, s.subjects(vocabulary, rivals if s.asks_about == "pair" else None)) for s in stages_of(method)]
+    for stage, subjects in about_what:
+        if subjects and not stage.known(subjects[0], found):
+            stage.questions(vocabulary, subjects[0])  # one that cannot be asked is an error before another is paid for
+    for stage, subjects in about_what:
+        wanted = [subject for subject in subjects if not stage.known(subject, found)]
         if about is not None:
             wanted = [subject for subject in wanted if not set(subject).isdisjoint(about)]
         said = ask(vocabulary, stage, wanted, llm, attempts)
@@ -176,15 +183,20 @@ def _reason(replies: Sequence[Reply]) -> str:
     return next((why for why in reasons if why != OTHER_FORM), OTHER_FORM)
 
 
-def _twins(vocabulary: Vocabulary, subjects: Sequence[Subject]) -> dict[Subject, list[Subject]]:
-    """Subject -> those with the same names, itself first: they have the same questions, which are asked once."""
+def _twins(vocabulary: Vocabulary, method: Method, subjects: Sequence[Subject]) -> dict[Subject, list[Subject]]:
+    """Subject -> those with the same names, itself first: they have the same questions, which are asked once.
+
+    A set has its classes in no order; in a pair, whose comes first may be part of the question.
+    """
     distinct = dict.fromkeys(subjects)
     if len(set(vocabulary.names)) == len(vocabulary):
         return {subject: [subject] for subject in distinct}
     first: dict[tuple[str, ...], Subject] = {}
     twins: dict[Subject, list[Subject]] = {}
     for subject in distinct:
-        twins.setdefault(first.setdefault(tuple(map(vocabulary.name, subject)), subject), []).append(subject)
+        names = tuple(map(vocabulary.name, subject))
+        called = tuple(sorted(names)) if method.asks_about == "set" else names
+        twins.setdefault(first.setdefault(called, subject), []).append(subject)
     return twins
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -10,33 +12,18 @@ import numpy as np
 
 from descbench.errors import InputError
 from descbench.texts import TextBank
+from descbench.transport import Transport
 
 if TYPE_CHECKING:
     import torch
 
     from descbench.methods.base import Pool
 
+CROWD = 1 << 14
+"""From how many columns on it is faster to rank runs of columns by their maxima first."""
+
 BLOCK = 1 << 24
 """How many floats a block of scores (or of gathered features) may have: 64 MB."""
-
-
-def pick_device(device: str) -> str:
-    """ "auto" is a CUDA or Apple GPU where torch sees one, else the CPU; anything else must be one that torch sees."""
-    import torch
-
-    if device != "auto":
-        try:
-            usable = torch.device(device).type != "cuda" or torch.cuda.is_available()
-        except RuntimeError:
-            usable = False
-        if not usable:
-            raise InputError(
-                f"device {device!r} cannot be used here; give auto, cpu, or what torch has: cuda, cuda:0, mps"
-            )
-        return device
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def unit_rows(features: Any, device: str, what: str) -> torch.Tensor:
@@ -44,6 +31,11 @@ def unit_rows(features: Any, device: str, what: str) -> torch.Tensor:
 
     Raises `InputError` that names the first row that is not finite or has no length.
     """
+    return unit_views(features, device, what, (2,))
+
+
+def unit_views(features: Any, device: str, what: str, dimensions: tuple[int, ...] = (2, 3)) -> torch.Tensor:
+    """The same, of pictures whose views may be kept apart: (N, D), or (N, V, D)."""
     import torch
 
     try:
@@ -52,18 +44,54 @@ def unit_rows(features: Any, device: str, what: str) -> torch.Tensor:
         raise InputError(
             f"{what} must be an (N, D) array of numbers, given {type(features).__name__}: {error}"
         ) from None
-    if rows.ndim != 2:
+    if rows.ndim not in dimensions or 0 in rows.shape[1:-1]:
         raise InputError(f"{what} must be an (N, D) array, given shape {tuple(rows.shape)}")
-    lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    bad = ~(torch.isfinite(lengths) & (lengths > 0)).flatten()
+    lengths = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    bad = ~(torch.isfinite(lengths) & (lengths > 0)).flatten(1).all(dim=1)  # (N,)
     if bad.any():
         row = int(bad.nonzero()[0])
-        kind = "zero" if lengths[row] == 0 else "not finite (NaN or infinite)"
+        kind = "zero" if torch.isfinite(lengths[row]).all() else "not finite (NaN or infinite)"
         raise InputError(
             f"{what}: row {row} is {kind}, as {int(bad.sum())} of {len(rows)} rows are. Encode these again."
         )
     unit: torch.Tensor = rows / lengths
     return unit
+
+
+def whole(images: torch.Tensor) -> torch.Tensor:
+    """The whole pictures (N, D); of views that are kept apart, (N, V, D), the first."""
+    return images[:, 0] if images.ndim == 3 else images
+
+
+def weighed(banks: Sequence[TextBank], features: torch.Tensor, row: Mapping[str, int]) -> list[TextBank]:
+    """The banks with weights in place of anchors: a softmax over the texts of a class, but for its sum, by which the
+    mean divides. `row` says which of the `features` (U, D) a text or an anchor has."""
+    import torch
+
+    told = [(bank, bank.anchors) for bank in banks if bank.anchors is not None]
+    if not told:
+        return list(banks)
+    texts = np.array([row[text] for bank, _ in told for text in bank.texts])
+    anchors = np.concatenate(
+        [np.repeat([row[text] for text in anchors.texts], np.diff(bank.offsets)) for bank, anchors in told]
+    )
+    # Each pair once: then two classes with the same texts and the same anchor have the very same weights.
+    pairs, place = np.unique(texts * len(features) + anchors, return_inverse=True)
+    near = np.empty(len(pairs), dtype=np.float32)
+    step = max(1, BLOCK // features.shape[1])
+    for start in range(0, len(pairs), step):
+        pair = torch.as_tensor(pairs[start : start + step], device=features.device)
+        cosines = (features[pair // len(features)] * features[pair % len(features)]).sum(dim=1)
+        near[start : start + step] = cosines.cpu().numpy()
+    runs = iter(np.split(near[place], np.cumsum([len(bank) for bank, _ in told])[:-1]))
+    return [bank if bank.anchors is None else _anchored(bank, next(runs), bank.anchors.sharpness) for bank in banks]
+
+
+def _anchored(bank: TextBank, near: np.ndarray, sharpness: float) -> TextBank:
+    """A bank whose texts are this near (T,) to the anchors of their classes, with weights."""
+    nearest = np.repeat(np.maximum.reduceat(near, bank.offsets[:-1]), np.diff(bank.offsets))
+    weights = np.exp(sharpness * (near - nearest)).astype(np.float32)
+    return replace(bank, weights=weights if bank.weights is None else weights * bank.weights, anchors=None)
 
 
 def prototypes(features: torch.Tensor, index: torch.Tensor, bank: TextBank, pool: Pool) -> torch.Tensor:
@@ -98,16 +126,23 @@ def _means(
 def class_scores(
     features: torch.Tensor, index: torch.Tensor, bank: TextBank, pool: Pool, logit_scale: float
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A function from images (n, D) to scores (n, C). A mean-pooled method costs it one matrix product."""
+    """A function from images (n, D) to scores (n, C). A mean-pooled method costs it one matrix product.
+
+    For the pool `transport` images are (n, V, D): see `Transport`.
+    """
     import torch
 
-    if pool in ("mean_score", "mean_feature"):
-        classes = prototypes(features, index, bank, pool).T.contiguous()  # (D, C)
+    if pool in ("mean_score", "mean_feature", "transport"):
+        scores_of: Callable[[torch.Tensor], torch.Tensor] = (
+            Transport(features, index, bank.offsets, logit_scale)
+            if pool == "transport"
+            else _Product(prototypes(features, index, bank, pool).T.contiguous())  # (D, C)
+        )
         first = _twins(index.cpu().numpy(), bank)
         if first is None:
-            return lambda images: images @ classes
+            return scores_of
         columns = torch.as_tensor(first, device=features.device)
-        return lambda images: (images @ classes)[:, columns]
+        return lambda images: scores_of(images)[:, columns]
     # One column a distinct text: in a product, two equal columns may differ in the last bit.
     distinct, column = torch.unique(index, return_inverse=True)
     levels, place = _levels(bank.offsets)
@@ -190,13 +225,50 @@ def best(
     return positions, scores
 
 
+class _Product:
+    """Images (n, D) times `classes` (D, C), into one block of memory: a fresh one each time costs a fifth more.
+
+    What comes back is good until the next call.
+    """
+
+    def __init__(self, classes: torch.Tensor) -> None:
+        self._classes = classes
+        self._block = classes.new_empty(0, classes.shape[1])
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        if len(images) > len(self._block):
+            self._block = self._classes.new_empty(len(images), self._classes.shape[1])
+        return torch.mm(images, self._classes, out=self._block[: len(images)])
+
+
+def _largest(block: torch.Tensor, take: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `block.topk(take)` gives, some times faster where there are many columns: the runs of columns with the
+    largest maxima hold the largest values."""
+    import torch
+
+    n, C = block.shape
+    if CROWD > C or 64 * take > C:
+        return block.topk(take, dim=1)
+    width = math.isqrt(C // take)  # columns a run: then as many maxima are ranked as values in the runs
+    whole = C - C % width
+    runs = block[:, :whole].view(n, -1, width)
+    chosen = runs.amax(dim=2).topk(take, dim=1).indices  # (n, take)
+    members = (chosen[:, :, None] * width + torch.arange(width, device=block.device)).flatten(1)
+    rest = torch.arange(whole, C, device=block.device).expand(n, -1)
+    columns = torch.cat([members, rest], dim=1)
+    values, place = block.gather(1, columns).topk(take, dim=1)
+    return values, columns.gather(1, place)
+
+
 def _ranked(block: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Values and positions of the top_k largest of each row; equal values by position, as `topk` does not promise."""
     import torch
 
     C = block.shape[1]
     take = min(top_k + 1, C)
-    values, found = block.topk(take, dim=1)
+    values, found = _largest(block, take)
     # Equal values among those taken: sort by position, then stably by value.
     found, order = found.sort(dim=1)
     values, again = values.gather(1, order).sort(dim=1, descending=True, stable=True)
@@ -228,16 +300,18 @@ def within(
     import torch
 
     k = len(banks[0].offsets) - 1
+    weighted = any(bank.weights is not None for bank in banks)
     out = torch.empty(len(images), k, device=images.device)
     order = torch.as_tensor(np.argsort(set_of, kind="stable"), device=images.device)
     bounds = np.searchsorted(np.sort(set_of), np.arange(len(banks) + 1))
-    for first, last in _runs(len(banks), k * images.shape[1]):
+    for first, last in _runs(len(banks), k * images.shape[-1]):
         rows = order[bounds[first] : bounds[last]]
         if pool in ("mean_score", "mean_feature"):
             index = torch.as_tensor(np.concatenate(indices[first:last]), device=images.device)
             counts = np.concatenate([np.diff(bank.offsets) for bank in banks[first:last]])
             starts = np.cumsum(counts) - counts
-            means = _means(features, index, starts, None, renormalise=pool == "mean_feature")
+            weights = np.concatenate([_weights(bank) for bank in banks[first:last]]) if weighted else None
+            means = _means(features, index, starts, weights, renormalise=pool == "mean_feature")
             means = means.view(last - first, k, -1)  # (S, k, D)
             local = torch.as_tensor(set_of, device=images.device)[rows] - first
             step = max(1, BLOCK // (k * images.shape[1]))
@@ -258,6 +332,11 @@ def within(
                 part = slice(start, start + step)
                 out[mine[part]] = scores_of(images[mine[part]])
     return out
+
+
+def _weights(bank: TextBank) -> np.ndarray:
+    """The weights of a bank, (T,), 1 where it has none."""
+    return np.ones(len(bank), dtype=np.float32) if bank.weights is None else bank.weights
 
 
 def _runs(sets: int, size: int) -> Iterator[tuple[int, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from descbench.errors import InputError, listed
 from descbench.methods.controls import Nameless
 from descbench.methods.disclip import Selected, SelectFewshot, layers_of, selected_in
-from descbench.scoring import BLOCK, unit_rows
+from descbench.scoring import BLOCK, unit_views, whole
 from descbench.texts import TextBank, plain
 from descbench.vocabulary import Vocabulary
 
@@ -34,6 +34,83 @@ CACHED = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
+class Labelled:
+    """Labelled images that choose something: texts as `support`, or the weight of the name as a validation split.
+
+    `features` (M, D), or (M, V, D) of views kept apart; `labels` (M,), ids of a vocabulary. `name` is that of the
+    split, and `ids` are those of its images, (M,): by them an image is found that is also tested on. `accepted` (M, L)
+    has all right ids, where some image has several.
+    """
+
+    features: Any
+    labels: Any
+    name: str = ""
+    ids: tuple[str, ...] = ()
+    accepted: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, given: Any, vocabulary: Vocabulary, what: str) -> Labelled:
+        """One that is checked, with float32 unit rows, from another or from two arrays (features, labels).
+
+        `what` it is ("support") stands in the `InputError` for anything else.
+        """
+        if not isinstance(given, Labelled) and (not isinstance(given, tuple | list) or len(given) != 2):
+            raise InputError(
+                f"{what} is two arrays, (features (M, D), labels (M,)), given: {type(given).__name__}"
+                + (f" of {len(given)}" if isinstance(given, tuple | list) else "")
+            )
+        found: Labelled = given if isinstance(given, Labelled) else cls(*given)
+        features = unit_views(found.features, "cpu", f"{what} features").numpy()
+        labels = np.asarray(found.labels)
+        if labels.shape != (len(features),) or not len(labels) or not np.issubdtype(labels.dtype, np.integer):
+            raise InputError(
+                f"{what} labels are one class id for each of the {len(features)} {what} features, given: "
+                f"{labels.dtype} of shape {labels.shape}"
+            )
+        if found.ids and len(found.ids) != len(labels):
+            raise InputError(f"{what} ids are one for each of the {len(labels)} images, given: {len(found.ids)}")
+        strangers = np.setdiff1d(labels, vocabulary.ids)
+        if len(strangers):
+            raise InputError(
+                f"{what} labels {listed(strangers.tolist())} are no ids of the vocabulary, which has "
+                f"{len(vocabulary)} classes; a label is vocabulary.id(name)"
+            )
+        return replace(found, features=features, labels=labels.astype(np.int64))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({len(self)} images)"
+
+    def right(self, answers: np.ndarray) -> np.ndarray:
+        """Whether class ids (..., M) are right for the images, (..., M) bool."""
+        accepted = self.labels[:, None] if self.accepted is None else self.accepted  # (M, L)
+        return np.asarray((answers[..., None] == accepted).any(axis=-1))
+
+    def check_apart(self, what: str, ids: Sequence[str], other: str) -> None:
+        """Raises `InputError` where an image of these is among those of another set: what it chooses would be tried on
+        the image that chose it."""
+        if shared := set(self.ids) & set(ids):
+            raise InputError(
+                f"{len(shared)} of the {len(set(ids))} images of {other} are in the {what} set {self.name} too, and "
+                "what is chosen by an image must not be counted on it; take them out of one of the two"
+            )
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The weight `w` of the name that a `split` chose, where `right` of its images were right."""
+
+    w: float
+    split: Labelled
+    right: int
+
+    def __str__(self) -> str:
+        return f"w = {self.w:g} tuned on {self.split}"
+
+
+@dataclass(frozen=True, eq=False)
 class Support:
     """Labelled images, as the mean feature of each class, (C, D) float64, and the number of its images, (C,)."""
 
@@ -42,26 +119,10 @@ class Support:
 
     @classmethod
     def of(cls, support: Any, vocabulary: Vocabulary) -> Support:
-        """From features (M, D) and labels (M,), ids of the vocabulary; raises `InputError` for anything else."""
-        if not isinstance(support, tuple | list) or len(support) != 2:
-            raise InputError(
-                f"support is two arrays, (features (M, D), labels (M,)), given: {type(support).__name__}"
-                + (f" of {len(support)}" if isinstance(support, tuple | list) else "")
-            )
-        features = unit_rows(support[0], "cpu", "support features").numpy().astype(np.float64)
-        labels = np.asarray(support[1])
-        if labels.shape != (len(features),) or not len(labels) or not np.issubdtype(labels.dtype, np.integer):
-            raise InputError(
-                f"support labels are one class id for each of the {len(features)} support features, given: "
-                f"{labels.dtype} of shape {labels.shape}"
-            )
-        strangers = np.setdiff1d(labels, vocabulary.ids)
-        if len(strangers):
-            raise InputError(
-                f"support labels {listed(strangers.tolist())} are no ids of the vocabulary, which has "
-                f"{len(vocabulary)} classes; a label is vocabulary.id(name)"
-            )
-        positions = vocabulary.positions(labels)
+        """From `Labelled`, or features (M, D) and labels (M,), ids of the vocabulary; else raises `InputError`."""
+        checked = Labelled.of(support, vocabulary, "support")
+        features = np.asarray(whole(checked.features), dtype=np.float64)
+        positions = vocabulary.positions(checked.labels)
         counts = np.bincount(positions, minlength=len(vocabulary))
         sums = np.zeros((len(vocabulary), features.shape[1]))
         np.add.at(sums, positions, features)
@@ -126,7 +187,8 @@ def confirmed(
     if bank.weights is not None:
         runs = [bank.weights[(classes == c) & keep] if left[c] else np.ones(1) for c in range(len(vocabulary))]
         weights = np.concatenate(runs).astype(np.float32)
-    return TextBank(filtered.texts, filtered.offsets, bank.undescribed | (left == 0), weights), left == 0
+    found = TextBank(filtered.texts, filtered.offsets, bank.undescribed | (left == 0), weights, bank.anchors)
+    return found, left == 0
 
 
 def _own(texts: torch.Tensor, support: Support, classes: np.ndarray) -> np.ndarray:

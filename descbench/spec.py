@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from descbench.datasets import DATASETS
-from descbench.encoders import ENCODERS, Crops, Views
+from descbench.datasets import DATASETS, Limited, Strict
+from descbench.encoders import ENCODERS, CallablesEncoder, Views
+from descbench.encoders.views import cuts
 from descbench.errors import SpecError
 from descbench.llms import LLMS
 from descbench.methods import METHODS
@@ -65,7 +66,7 @@ def _called(name: str, args: list[Any], keywords: dict[str, Any]) -> Any:
         raise SpecError(f"{name}: {detail}; see `descbench ls methods` for its parameters") from None
 
 
-def _adapter(kind: str, spec: str, table: dict[str, Any], options: dict[str, Any]) -> Any:
+def _adapter(kind: str, spec: object, table: dict[str, Any], options: dict[str, Any]) -> Any:
     if not isinstance(spec, str) or not spec.strip():
         raise SpecError(f"the {kind[:-1]} is spelled NAME or NAME:ARGUMENT, given: {spec!r}")
     name, _, argument = spec.partition(":")
@@ -77,16 +78,19 @@ def _adapter(kind: str, spec: str, table: dict[str, Any], options: dict[str, Any
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise
-        raise SpecError(f"{kind[:-1]} {name!r}: {str(error).split('() ')[-1]}") from None
+        raise SpecError(f"{kind[:-1]} {name!r}: it has no option {str(error).split('argument ')[-1]}") from None
 
 
-def encoder(spec: str, *, views: str = "", **options: Any) -> Any:
-    """The encoder that `spec` spells: "open_clip:ViT-B-32/laion2b_s34b_b79k", "features:FILE", "demo".
+def encoder(spec: str | tuple[Any, Any], *, views: str = "", **options: Any) -> Any:
+    """The encoder that `spec` spells: "open_clip:ViT-B-32/laion2b_s34b_b79k", "transformers:PATH_OR_ID",
+    "features:FILE", "demo"; or two functions, `encoder((encode_images, encode_texts), fingerprint="my model")`.
 
-    With `views="crops(60)"` it sees each picture as the weighted mean of so many crops.
+    With `views="crops(60)"` it sees each picture as the weighted mean of so many crops; with "resized(50)" or
+    "crops(50, apart=True)" as the whole picture and so many crops, kept apart, as `awt` needs it.
     """
-    found = _adapter("encoders", spec, ENCODERS, options)
-    return Views(found, Crops.parse(views)) if views else found
+    pair = isinstance(spec, tuple) and len(spec) == 2
+    found = CallablesEncoder(*spec, **options) if pair else _adapter("encoders", spec, ENCODERS, options)
+    return Views(found, cuts(views)) if views else found
 
 
 def llm(spec: str, **options: Any) -> Any:
@@ -95,6 +99,13 @@ def llm(spec: str, **options: Any) -> Any:
     return _adapter("llms", spec, LLMS, options)
 
 
-def dataset(spec: str, **options: Any) -> Any:
-    """The data set that `spec` spells: "folder:./photos", "features:FILE", "demo"; named options."""
-    return _adapter("datasets", spec, DATASETS, options)
+def dataset(spec: str, *, split: str = "", limit: int | None = None, strict: bool = False, **options: Any) -> Any:
+    """The data set that `spec` spells: "folder:./photos", "hf:ORG/NAME:test", "features:FILE", "demo"; named options.
+
+    `limit` takes so many of its samples, drawn by their ids (`Limited`); with `strict` the first picture that cannot be
+    read ends the run (`Strict`). Raises `SpecError` for a `split` of a data set that has none.
+    """
+    found = _adapter("datasets", spec, DATASETS, options | ({"split": split} if split else {}))
+    if limit is not None:
+        found = Limited(found, limit)
+    return Strict(found) if strict else found

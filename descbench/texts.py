@@ -16,16 +16,27 @@ def plain(name: str) -> str:
 
 
 @dataclass(frozen=True)
+class Anchors:
+    """One text for each of C classes, by which the texts of the class are weighed: a softmax over `sharpness` times
+    their similarity to it. A method knows no similarity; whoever has the features makes weights of this."""
+
+    texts: tuple[str, ...]  # C
+    sharpness: float
+
+
+@dataclass(frozen=True)
 class TextBank:
     """T texts of C classes: class i owns `texts[offsets[i]:offsets[i+1]]`, at least one.
 
-    `undescribed` marks the classes that had none and got their name. `weights` (T,) are for a weighted mean.
+    `undescribed` marks the classes that had none and got their name. `weights` (T,) are for a weighted mean; with
+    `anchors` too, a text of weight 2 counts as if it stood there twice.
     """
 
     texts: tuple[str, ...]
     offsets: np.ndarray  # (C+1,) int64
     undescribed: np.ndarray  # (C,) bool
     weights: np.ndarray | None = None  # (T,) float32
+    anchors: Anchors | None = None
 
     @classmethod
     def of(cls, vocabulary: Vocabulary, lists: Sequence[Sequence[str]]) -> TextBank:

@@ -143,6 +143,15 @@ def test_a_follow_up_asks_the_language_model_for_the_pairs_that_occur(run: Run, 
     assert "fudd" in done.out
 
 
+def test_a_follow_up_ends_where_it_may_ask_no_more_and_goes_on_from_there(run: Run, photos: Path) -> None:
+    command = ("evaluate", f"folder:{photos}", "-m", "fudd", "--llm", "demo", "-e", "demo", "--domain", "birds")
+    limited = run(*command, "--max-requests", 0)
+    assert (limited.code, limited.out) == (4, "")
+    assert "the limit of 0 requests is reached, and 1 questions were not asked" in limited.err
+    assert run(*command).code == 0
+    assert run(*command, "--max-requests", 0).code == 0  # kept
+
+
 @pytest.mark.parametrize("name", ["\"quoted\" 'name'", "a/b\\c", "{x}$y", "🦜 parrot", "crème brûlée", "x" * 300])
 def test_odd_class_names_are_only_names(run: Run, photos: Path, tmp_path: Path, name: str) -> None:
     Path("classes.txt").write_text(f"{name}\nbird\n", encoding="utf-8")
@@ -204,6 +213,7 @@ def bad(name: str, *command: str, files: dict[str, str] | None = None, says: str
             says="without a class",
         ),
         bad("no descriptions", "evaluate", "demo", "-m", "dclip", says="needs descriptions"),
+        bad("views that are not kept apart", "evaluate", "demo", "-m", "awt(classname)", says="--views 'resized(50)'"),
         bad("no picture", "classify", "none.jpg", "-c", "a,b", "-e", "demo", says="none.jpg"),
         bad("which classes", "classify", "none.jpg", "-e", "demo", says="--classes"),
         bad(

@@ -55,6 +55,7 @@ def test_import_prints_json_with_the_whole_mapping(run: Run, pets: str) -> None:
         "format": "dclip",
         "classes": 1,
         "pairs": 0,
+        "sets": 0,
         "texts": 2,
         "without": ["pug", "cat"],
         "mapping": [

@@ -24,6 +24,7 @@ from descbench.testing import (
     check_llm,
     check_method,
 )
+from descbench.texts import Anchors
 
 SPELLINGS = [
     "classname",
@@ -39,10 +40,23 @@ SPELLINGS = [
     "cupl",
     "cupl(samples=1, with_templates=True)",
     "cupl(with_templates=True, templates=['a {}'])",
+    "adaptclipzs",
+    "adaptclipzs(samples=2, pool='mean_feature')",
+    "shuffled(adaptclipzs)",
     "comparative",
     "differential",
     "differential(structured=True)",
     "differential(fallback='{}', phrasing='authors')",
+    "contrast",
+    "contrast(fallback='{}', structured=False)",
+    "cascade(template, contrast, k=3)",
+    "cascade(dclip, nameless(shuffled(contrast)), k=2)",
+    "shuffled(contrast, seed=2)",
+    "nameless(contrast)",
+    "shared(contrast, most=3)",
+    "random_descriptions(contrast)",
+    "scrambled(contrast)",
+    "waffle_and(contrast)",
     "fudd",
     "fudd(k=1)",
     "fudd(k=5, phrasing='authors')",
@@ -93,6 +107,13 @@ SPELLINGS = [
     "scrambled(comparative)",
     "nameless(random_descriptions(dclip))",
     "scrambled(nameless(shared(dclip)))",
+    "wca(dclip)",
+    "wca(differential)",
+    "nameless(wca(cupl))",
+    "waffle_and(wca(dclip))",
+    "awt(dclip)",
+    "shuffled(awt(cupl))",
+    "cascade(template, awt(dclip), k=3)",
     "cascade(waffle, random_descriptions(differential), k=3)",
 ]
 
@@ -111,6 +132,7 @@ def test_every_method_of_the_table_is_among_them() -> None:
     [
         *("dclip", "differential", "fudd", "nameless(dclip)", "shuffled(differential)", "cupl", "comparative"),
         *("dclip(structured=True)", "differential(structured=True)"),
+        *("contrast", "contrast(structured=False)", "nameless(contrast)"),
     ],
 )
 def test_the_fake_language_model_answers_every_question_of_the_shipped_prompts(spelling: str) -> None:
@@ -174,6 +196,12 @@ class _Broken(DCLIP):
                 return replace(bank, texts=bank.texts[:-1])
             case "weights":
                 return replace(bank, weights=np.full(len(bank), np.nan, dtype=np.float32))
+            case "anchors":
+                return replace(bank, anchors=Anchors(("a name",), 1.0))
+            case "blank anchor":
+                return replace(bank, anchors=Anchors(("",) * len(vocabulary), 1.0))
+            case "anchors by position":
+                return replace(bank, anchors=Anchors(tuple(f"{i}" for i in range(len(vocabulary))), 1.0))
             case "impure":
                 return replace(bank, texts=(*bank.texts[:-1], f"{np.random.default_rng().random()}"))
             case "no bank":
@@ -212,6 +240,9 @@ class _Broken(DCLIP):
         ("none for a class", "these classes have no text: "),
         ("too few", "the offsets do not span the"),
         ("weights", "weights are finite"),
+        ("anchors", "5 classes need 5 anchors, not 1"),
+        ("blank anchor", "an anchor is blank"),
+        ("anchors by position", "permuting the vocabulary must permute the texts"),
         ("impure", "called twice with the same input"),
         ("no bank", "gives a list, not a TextBank"),
         ("blank question", "a blank question"),

@@ -222,6 +222,12 @@ def test_in_a_cascade_each_described_stage_is_wrapped() -> None:
     ]
 
 
+def test_where_labelled_images_choose_out_of_all_texts_moving_lists_is_no_control_but_keeping_them_is() -> None:
+    found = spelled("disclip(k=2, w=0)")
+    assert list(found) == ["own", "scrambled", "nameless", "waffle"]
+    assert found["own"] == ["disclip(k=2, w=0, own=True)"]
+
+
 @pytest.mark.parametrize("spelling", ["templates", "waffle", "shuffled(dclip)", "cascade(template, nameless(dclip))"])
 def test_a_method_without_descriptions_and_a_control_have_no_controls(spelling: str) -> None:
     assert controls_of(db.method(spelling)) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from descbench import Descriptions, Vocabulary
 from descbench.descriptions import _readable
-from descbench.errors import InputError, MatchError
+from descbench.errors import DescbenchWarning, InputError, MatchError
 
 BIRDS = Vocabulary(["hen", "rooster", "turkey"], domain="farm birds", ids=[7, 3, 11])
 GIVEN = Descriptions(
@@ -30,6 +31,50 @@ def test_a_pair_is_kept_once_and_found_from_either_side() -> None:
     assert d.pair(2, 3) is None and d.pair(3, 2) is None
     with pytest.raises(InputError, match="class 4 twice"):
         Descriptions(pairs={(4, 4): ([], [])})
+
+
+def test_a_set_is_found_by_its_ids_in_any_order_and_has_a_list_for_each() -> None:
+    d = Descriptions(sets={(5, 2, 9): {9: ["of nine"], 5: ["of five"]}})
+    assert dict(d.sets) == {(2, 5, 9): {2: [], 5: ["of five"], 9: ["of nine"]}}
+    assert d.set([9, 2, 5]) == {2: [], 5: ["of five"], 9: ["of nine"]}
+    assert d.set([2, 5]) is None and d.set([2]) is None
+    assert d.mentioned == {2, 5, 9} and d.texts == ["of five", "of nine"]
+    for ids, texts, message in (
+        ((4,), {}, "two different classes or more, given: 4"),
+        ((4, 4), {}, "two different classes or more, given: 4, 4"),
+        ((4, 5), {6: ["x"]}, "a set of the classes 4, 5 has texts of others: 6"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Descriptions(sets={ids: texts})
+
+
+def test_in_a_set_classes_of_one_name_have_the_texts_of_the_first() -> None:
+    d = Descriptions(sets={(2, 5): {2: ["fins"], 5: ["tracks"]}}, names={2: "missile", 5: "tank", 9: "missile"})
+    assert d.set([9, 5, 2]) == {2: ["fins"], 5: ["tracks"], 9: ["fins"]}
+    assert d.set([9, 5]) is None and d.set([2, 9]) is None
+    both = replace(d, sets={**d.sets, (2, 5, 9): {9: ["by hand"]}})
+    assert both.set([9, 5, 2]) == {2: [], 5: [], 9: ["by hand"]}
+
+
+def test_the_classes_of_a_set_are_joined_by_name_and_a_set_that_lacks_one_is_dropped_and_counted() -> None:
+    d = Descriptions(
+        {0: ["a wattle"]},
+        sets={(0, 1, 2): {0: ["bare"], 1: ["small"], 2: ["tall"]}, (1, 3): {1: ["short"], 3: ["long"]}},
+        names={0: "turkey", 1: "hen", 2: "rooster", 3: "emu"},
+    )
+    assert dict(d.matched(BIRDS).sets) == {(3, 7, 11): {3: ["tall"], 7: ["small"], 11: ["bare"]}}
+    with pytest.warns(DescbenchWarning, match="lacks: emu; 1 sets left out, of which a class is lacking; 1 classes of"):
+        joined = d.matched(Vocabulary(["owl", "rooster", "hen", "turkey"]), allow_missing=True)
+    assert dict(joined.sets) == {(1, 2, 3): {1: ["tall"], 2: ["small"], 3: ["bare"]}}
+    tanks = Descriptions(sets={(0, 1): {0: ["fins"], 1: ["tracks"]}}, names={0: "missile", 1: "tank"})
+    twice = tanks.matched(Vocabulary(["missile", "tank", "missile"]))
+    assert dict(twice.sets) == {(0, 1): {0: ["fins"], 1: ["tracks"]}, (1, 2): {1: ["tracks"], 2: ["fins"]}}
+
+
+def test_what_is_merged_in_wins_for_sets_too() -> None:
+    old = Descriptions(sets={(1, 2): {1: ["old"]}, (1, 3): {1: ["kept"]}})
+    both = old.merged(Descriptions(sets={(2, 1): {2: ["new"]}}))
+    assert dict(both.sets) == {(1, 2): {1: [], 2: ["new"]}, (1, 3): {1: ["kept"], 3: []}}
 
 
 def test_what_is_merged_in_wins() -> None:
@@ -153,6 +198,11 @@ DESCRIPTIONS = st.builds(
     st.just({}),
     st.text(),
     st.dictionaries(st.text(), st.one_of(st.text(), st.integers(), st.none()), max_size=2),
+    st.dictionaries(
+        st.lists(IDS, min_size=2, max_size=4, unique=True).map(lambda ids: tuple(sorted(ids))),
+        st.lists(st.lists(TEXT, max_size=2), min_size=4, max_size=4),
+        max_size=2,
+    ).map(lambda sets: {ids: dict(zip(ids, lists, strict=False)) for ids, lists in sets.items()}),
 )
 
 
@@ -161,7 +211,7 @@ DESCRIPTIONS = st.builds(
 def test_what_is_saved_is_loaded(
     tmp_path_factory: pytest.TempPathFactory, given: Descriptions, names: list[str]
 ) -> None:
-    ids = {*given.classes, *(i for pair in given.pairs for i in pair)}
+    ids = given.mentioned
     whole = given.merged(Descriptions(names={i: names[i + 3] for i in sorted(ids)}))
     path = tmp_path_factory.mktemp("saved") / "new folder" / "birds.desc.json"
     whole.save(path)
@@ -189,7 +239,10 @@ def test_a_class_without_texts_is_listed_for_the_person_who_edits(tmp_path: Path
 def _edited(**changes: Any) -> dict[str, Any]:
     entry = {"id": 0, "name": "hen", "texts": ["a comb"]}
     pair = {"ids": [0, 1], "names": ["hen", "emu"], "first": ["a"], "second": ["b"]}
+    several = {"ids": [2, 0], "names": ["owl", "hen"], "texts": [["c"], ["d"]]}
+    several |= changes.pop("set", {})
     whole = {"format": "descbench descriptions, version 1", "domain": "", "classes": [entry], "pairs": [pair]}
+    whole |= {"sets": [several]}
     for key, value in changes.items():
         if key in whole:
             whole[key] = value
@@ -217,6 +270,19 @@ def _edited(**changes: Any) -> dict[str, Any]:
         ({"ids": [0, 0]}, "pair entry 0: .*class 0 twice"),
         ({"first": None}, "pair entry 0: expected a list of texts"),
         ({"second": ["b", 3]}, "pair entry 0: expected a list of texts"),
+        ({"sets": {"ids": [0, 1]}}, "'sets' must be a list"),
+        ({"sets": ["x"]}, "set entry 0: 'ids' must be two class ids or more"),
+        ({"set": {"ids": [0]}}, "set entry 0: 'ids' must be two class ids or more"),
+        ({"set": {"ids": [0, "2"]}}, "set entry 0: 'ids' must be two class ids or more"),
+        ({"set": {"ids": [2, 0, 2]}}, "set entry 0: a set needs different classes, given: class 2 twice"),
+        ({"set": {"ids": [2, 0, 1]}}, "set entry 0: 'texts' must be 3 lists of texts, one for each of 'ids'"),
+        ({"set": {"texts": None}}, "set entry 0: 'texts' must be 2 lists of texts"),
+        ({"set": {"texts": ["c", "d"]}}, "set entry 0: expected a list of texts in double quotes, given: 'c'"),
+        ({"set": {"texts": [["c"], [3]]}}, "set entry 0: expected a list of texts"),
+        (
+            {"sets": [{"ids": [0, 2], "texts": [[], []]}, {"ids": [2, 0], "texts": [[], []]}]},
+            "set entry 1: the classes 0, 2 occur twice as a set; keep one entry",
+        ),
     ],
 )
 def test_a_broken_entry_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -229,12 +295,24 @@ def test_a_broken_entry_is_named(tmp_path: Path, changes: dict[str, Any], messag
 
 @pytest.mark.parametrize(
     "changes",
-    [{"name": None}, {"name": 5}, {"names": None}, {"names": []}, {"names": 5}, {"domain": None}, {"texts": [" "]}],
+    [
+        *({"name": None}, {"name": 5}, {"names": None}, {"names": []}, {"names": 5}, {"domain": None}),
+        *({"texts": [" "]}, {"set": {"names": None}}, {"set": {"texts": [["c", " "], ["d"]]}}),
+    ],
 )
 def test_what_a_person_may_leave_out_is_read(tmp_path: Path, changes: dict[str, Any]) -> None:
     (tmp_path / "x.json").write_text(json.dumps(_edited(**changes)))
     loaded = Descriptions.load(tmp_path / "x.json")
     assert loaded.pair(0, 1) == (["a"], ["b"])
+    assert loaded.set([0, 2]) == {0: ["d"], 2: ["c"]}
+
+
+def test_sets_are_written_only_where_there_are_some_and_a_text_a_line(tmp_path: Path) -> None:
+    assert "sets" not in Descriptions({0: ["x"]}).to_json()
+    Descriptions(sets={(0, 2): {2: ["a neck", "legs"]}}, names={0: "hen", 2: "emu"}).save(tmp_path / "x.json")
+    text = (tmp_path / "x.json").read_text()
+    assert json.loads(text)["sets"] == [{"ids": [0, 2], "names": ["hen", "emu"], "texts": [[], ["a neck", "legs"]]}]
+    assert {'"a neck",', '"legs"'} <= {line.strip() for line in text.splitlines()}
 
 
 @pytest.mark.parametrize(
@@ -264,5 +342,7 @@ def test_a_file_is_what_the_json_module_writes_with_indentation(
     classes: dict[int, list[str]], pairs: dict[tuple[int, int], list[str]], name: str
 ) -> None:
     both = {pair: (texts, texts[:1]) for pair, texts in pairs.items()}
-    found = Descriptions(classes, both, {0: name}, name, {"generated": ["ab cd"], "x": {"y": [1, name]}, "n": None})
+    sets = {pair: dict(zip(pair, two, strict=True)) for pair, two in both.items()}
+    kept = {"generated": ["ab cd"], "x": {"y": [1, name]}, "n": None}
+    found = Descriptions(classes, both, {0: name}, name, kept, sets)
     assert _readable(found.to_json()) == json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n"

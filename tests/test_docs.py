@@ -2,6 +2,7 @@
 
 The convention: in a README or in `docs/`, ```python blocks run from top to bottom in one namespace, and in ```sh blocks
 each line that begins with "$ " runs. ```console blocks are shown only, since they need a network or a user's own files.
+```toml blocks are files of a user's package; `test_adding.py` builds it.
 All of a document runs in one temporary folder, offline, with its own cache.
 """
 
@@ -83,7 +84,7 @@ def test_shell_blocks_run(document: Path, own_folder: Path) -> None:
 
 def test_only_known_languages_mark_a_block() -> None:
     marks = {(name(d), found["language"]) for d in DOCUMENTS for found in BLOCK.finditer(d.read_text(encoding="utf-8"))}
-    assert {language for _, language in marks} <= {"python", "sh", "console"}, marks
+    assert {language for _, language in marks} <= {"python", "sh", "console", "toml"}, marks
 
 
 def test_every_method_has_a_paragraph_and_stands_in_the_readme() -> None:

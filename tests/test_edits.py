@@ -18,7 +18,7 @@ BIRDS = Vocabulary(["hen", "rooster", "emu"], "farm birds")
 
 
 def test_nothing_is_edited_in_a_file_as_it_was_generated(tmp_path: Path) -> None:
-    for method in ("dclip", "differential", "cascade(dclip, differential)"):
+    for method in ("dclip", "differential", "contrast", "cascade(dclip, differential, contrast)"):
         generate(BIRDS, db.method(method), FakeLLM()).save(tmp_path / "birds.desc.json")
         found = Descriptions.load(tmp_path / "birds.desc.json")
         assert edited(found) == {} and removed(found) == 0
@@ -33,6 +33,15 @@ def test_a_changed_and_an_added_line_are_named_and_a_removed_one_is_counted(tmp_
     by_hand = replace(found, classes={**classes, 2: classes[2][:-1]}, pairs=pairs)
     assert edited(by_hand) == {(0,): ["a small red comb"], (1,): ["spurs"], (2, 0): ["a long neck"]}
     assert removed(by_hand) == 2
+
+
+def test_a_line_of_a_set_is_edited_against_all_others_and_the_order_of_ids_is_no_edit() -> None:
+    found = generate(BIRDS, db.method("contrast"), FakeLLM())
+    ((ids, said),) = found.sets.items()
+    by_hand = replace(found, sets={ids: {**said, 1: [*said[1], "spurs"], 2: said[2][1:]}})
+    assert edited(by_hand) == {(1, 0, 2): ["spurs"]} and removed(by_hand) == 1
+    other = Vocabulary(["emu", "rooster", "hen"])
+    assert edited(by_hand.matched(other)) == {(1, 0, 2): ["spurs"]} and edited(found.matched(other)) == {}
 
 
 def test_what_was_edited_stays_edited_when_more_is_generated() -> None:

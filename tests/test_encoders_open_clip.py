@@ -14,6 +14,7 @@ from PIL import Image
 
 from descbench.encoders import ENCODERS, DemoEncoder, Encoder, OpenCLIPEncoder
 from descbench.errors import AccessError, DescbenchWarning, InputError, SpecError
+from descbench.testing import check_encoder
 
 CONFIG = {
     "model_cfg": {
@@ -35,8 +36,18 @@ def save_model(folder: Path, config: dict, seed: int = 0) -> None:
     folder.mkdir()
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     torch.manual_seed(seed)
-    model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+    model = open_clip.create_model(f"local-dir:{folder}", load_weights=False, pretrained_text=False)
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+
+
+def in_hub_cache(model: Path, cache: Path, commit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model as the hub's client keeps it, as `birds/small-clip`, and no network."""
+    kept = cache / "models--birds--small-clip"
+    shutil.copytree(model, kept / "snapshots" / commit)
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
 
 
 def images() -> list[Image.Image]:
@@ -72,6 +83,143 @@ def test_features_are_those_of_open_clip_used_directly(folder: Path) -> None:
     assert torch.allclose(encoder.encode_texts(TEXTS), of_texts, atol=1e-5)
     assert encoder.logit_scale == pytest.approx(model.logit_scale.exp().item())
     assert isinstance(encoder, Encoder)
+
+
+def words_tokenizer(folder: Path, **options: object) -> None:
+    """A small tokenizer with an end of text, in transformers' own files."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<pad>", "<s>", "</s>", "<unk>", "a", "hen", "bird", "with", "red", "comb", "tench"]
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    ends = [("<s>", 1), ("</s>", 2)]
+    core.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ends)
+    special = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=core, **special, **options).save_pretrained(folder)
+
+
+TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
+OWN = {**TEXT, "vocab_size": 16, "hf_tokenizer_name": "its own"}
+VIT = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
+TIMM = {"timm_model_pretrained": False, "timm_proj": "linear", "timm_pool": "avg", "image_size": 32}
+ROBERTA = {"hf_model_name": "HERE", "hf_tokenizer_name": "its own", "hf_pooler_type": "mean_pooler"}
+ARCHITECTURES: dict[str, dict] = {
+    "CLIP": {"vision_cfg": VIT, "text_cfg": TEXT},
+    "CLIP with QuickGELU": {"vision_cfg": VIT, "text_cfg": TEXT, "quick_gelu": True},
+    "ResNet": {"vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16}, "text_cfg": TEXT},
+    "custom text": {"vision_cfg": VIT, "text_cfg": TEXT, "custom_text": True},
+    "CoCa": {
+        "vision_cfg": {**VIT, "attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True},
+        "text_cfg": {**TEXT, "embed_cls": True, "output_tokens": True},
+        "multimodal_cfg": {**TEXT, "attn_pooler_heads": 2},
+        "custom_text": True,
+    },
+    "SigLIP": {
+        "vision_cfg": {**TIMM, "timm_model_name": "test_vit3", "timm_pool": "map", "image_size": 160},
+        "text_cfg": {
+            **OWN,
+            "tokenizer_kwargs": {"clean": "canonicalize"},
+            "no_causal_mask": True,
+            "pool_type": "last",
+            "proj_bias": True,
+            "norm_kwargs": {"eps": 1e-6},
+        },
+        "init_logit_bias": -10,
+        "custom_text": True,
+    },
+    "EVA": {
+        "vision_cfg": {**TIMM, "timm_model_name": "eva02_tiny_patch14_224", "image_size": 224, "timm_pool": "token"},
+        "text_cfg": TEXT,
+        "custom_text": True,
+    },
+    "MobileCLIP": {
+        "vision_cfg": {**TIMM, "timm_model_name": "fastvit_t8", "image_size": 64},
+        "text_cfg": {**TEXT, "no_causal_mask": True},
+        "custom_text": True,
+    },
+    "ConvNeXt": {"vision_cfg": {**TIMM, "timm_model_name": "test_convnext"}, "text_cfg": TEXT},
+    "worldwide": {"vision_cfg": VIT, "text_cfg": {**OWN, "pool_type": "eos", "eos_id": 2}},
+    "CLIPA": {"vision_cfg": VIT, "text_cfg": {**OWN, "no_causal_mask": True, "pool_type": "last"}},
+    "RoBERTa": {"vision_cfg": VIT, "text_cfg": {**ROBERTA, "hf_proj_type": "linear", "context_length": 16}},
+    "CoCa with RoBERTa": {
+        "vision_cfg": {**VIT, "attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True},
+        "text_cfg": {**ROBERTA, "hf_proj_type": "linear", "output_tokens": True, "context_length": 16},
+        "multimodal_cfg": {**TEXT, "attn_pooler_heads": 2},
+        "custom_text": True,
+    },
+}
+CUT = {"CLIP", "CLIP with QuickGELU", "ResNet", "custom text", "EVA", "ConvNeXt", "worldwide", "RoBERTa"}
+CUT |= {"CoCa with RoBERTa"}  # the text towers that never see padding
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def architecture(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A small model of each kind, with random weights, in open_clip's own format."""
+    from transformers import RobertaConfig
+
+    folder = tmp_path_factory.mktemp("architecture") / "model"
+    config = json.loads(json.dumps({**CONFIG, "model_cfg": {"embed_dim": 32, **ARCHITECTURES[request.param]}}))
+    text = config["model_cfg"]["text_cfg"]
+    if text.get("hf_model_name"):
+        text["hf_model_name"] = str(folder.parent / "text")
+        sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+        tower = RobertaConfig(**sizes, vocab_size=16, max_position_embeddings=20, pad_token_id=0)
+        tower.save_pretrained(folder.parent / "text")
+    save_model(folder, config)
+    if "hf_tokenizer_name" in text:
+        words_tokenizer(folder)
+    return request.param, folder
+
+
+def test_every_architecture_gives_what_open_clip_gives_by_its_own_path(architecture: tuple[str, Path]) -> None:
+    import open_clip
+    import torch
+
+    _, folder = architecture
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+    model.eval()
+    names = ["hen", "bird with red comb", "tench", "red bird", "hen hen hen hen hen hen hen hen"]
+    pixels = torch.stack([preprocess(image) for image in images()])
+    with torch.no_grad():
+        of_texts = open_clip.build_zero_shot_classifier(model, tokenizer, names, ["a {}"]).T
+        forward = model(pixels, tokenizer([f"a {name}" for name in names]))
+    theirs = (forward["image_features"], forward["text_features"]) if isinstance(forward, dict) else forward[:2]
+    encoder = OpenCLIPEncoder(f"local-dir:{folder}", device="cpu", batch_size=2)
+    of_images, ours = encoder.encode_images(images()), encoder.encode_texts([f"a {name}" for name in names])
+    assert torch.allclose(ours, of_texts, atol=1e-5)
+    assert torch.allclose(of_images, theirs[0], atol=1e-5)
+    assert torch.allclose(ours, theirs[1], atol=1e-5)
+    assert encoder.logit_scale == pytest.approx(model.logit_scale.exp().item())
+    assert encoder.logit_bias == (None if model.logit_bias is None else pytest.approx(model.logit_bias.item()))
+
+
+def test_a_text_or_image_has_the_same_feature_alone_in_a_batch_and_in_any_order(architecture: tuple[str, Path]) -> None:
+    check_encoder(OpenCLIPEncoder(f"local-dir:{architecture[1]}", device="cpu", batch_size=3), quiet=True)
+
+
+def test_padding_is_computed_only_where_the_model_sees_it(
+    architecture: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch import nn
+
+    name, folder = architecture
+    encoder = OpenCLIPEncoder(f"local-dir:{folder}", device="cpu", batch_size=2)
+    encoder.encode_texts(["a"])
+    widths = set()
+    forward = nn.Embedding.forward
+
+    def recorded(self: nn.Embedding, ids):
+        widths.add(ids.shape[-1])
+        return forward(self, ids)
+
+    monkeypatch.setattr(nn.Embedding, "forward", recorded)
+    encoder.encode_texts(["a hen", "a bird", "a bird with a red comb", "a red hen with a red comb"])
+    if name in CUT:
+        assert max(widths) == 9  # the longest text and its two ends, where the model reads 16
+    else:
+        assert max(widths) == 16
 
 
 def test_rows_are_float32_of_length_one_and_none_for_nothing(folder: Path) -> None:
@@ -191,6 +339,21 @@ def test_what_cannot_be_fetched_is_an_access_error_and_never_a_random_model(
     assert caught.value.exit_code == 5
 
 
+def test_a_model_of_the_hub_is_known_by_its_commit_and_checked_as_a_folder_is(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    in_hub_cache(copy, tmp_path / "hub", commit, monkeypatch)
+    encoder = OpenCLIPEncoder("hf-hub:birds/small-clip", device="cpu")
+    assert encoder.fingerprint == f"open_clip/1:hf-hub:hf-hub:birds/small-clip@{commit}:fp32"
+    local = OpenCLIPEncoder(f"local-dir:{copy}", device="cpu")
+    assert np.array_equal(encoder.encode_texts(TEXTS), local.encode_texts(TEXTS))
+    config = tmp_path / "hub" / "models--birds--small-clip" / "snapshots" / commit / "open_clip_config.json"
+    config.write_text(json.dumps({**CONFIG, "preprocess_cfg": {}}))
+    with pytest.raises(InputError, match="has no mean, std"):
+        OpenCLIPEncoder("hf-hub:birds/small-clip", device="cpu").encode_texts(["a hen"])
+
+
 def test_a_folder_without_configuration_or_weights_is_an_error(copy: Path) -> None:
     weights = copy / "open_clip_model.safetensors"
     weights.rename(copy / "model.txt")
@@ -203,6 +366,82 @@ def test_a_folder_without_configuration_or_weights_is_an_error(copy: Path) -> No
     (copy / "open_clip_config.json").unlink()
     with pytest.raises(InputError, match=r"no open_clip_config\.json"):
         OpenCLIPEncoder(f"local-dir:{copy}")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"preprocess_cfg": {}}, r"has no mean, std, and open_clip would take OpenAI's.*write there"),
+        ({"preprocess_cfg": {"mean": [0.5, 0.5, 0.5]}}, "has no std, and"),
+        ({"vocab_size": 32000}, r"32000 tokens and no hf_tokenizer_name.*Name the model's own"),
+    ],
+)
+def test_what_open_clip_would_replace_in_silence_is_an_error(copy: Path, change: dict, message: str) -> None:
+    config = json.loads(json.dumps(CONFIG))
+    if "vocab_size" in change:
+        config["model_cfg"]["text_cfg"].update(change)
+    else:
+        config.update(change)
+    (copy / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=message):
+        OpenCLIPEncoder(f"local-dir:{copy}")
+
+
+def test_the_tokenizer_of_another_model_is_an_error(tmp_path: Path) -> None:
+    save_model(tmp_path / "model", {**CONFIG, "model_cfg": {"embed_dim": 24, **ARCHITECTURES["worldwide"]}})
+    words_tokenizer(tmp_path / "model")
+    file = tmp_path / "model" / "tokenizer.json"
+    larger = json.loads(file.read_text())
+    larger["model"]["vocab"]["hen"] = 40
+    file.write_text(json.dumps(larger))
+    with pytest.raises(InputError, match="gives token 40, and the model knows 16: they are not of one model"):
+        OpenCLIPEncoder(f"local-dir:{tmp_path / 'model'}", device="cpu").encode_texts(["a hen"])
+
+
+def test_a_text_tower_whose_configuration_is_not_here_is_an_access_error(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {**CONFIG, "model_cfg": {"embed_dim": 24, **json.loads(json.dumps(ARCHITECTURES["RoBERTa"]))}}
+    config["model_cfg"]["text_cfg"]["hf_model_name"] = "nobody/nothing"
+    (copy / "open_clip_config.json").write_text(json.dumps(config))
+    words_tokenizer(copy)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(AccessError, match=r"has the text tower 'nobody/nothing' and cannot get its .*network, or"):
+        OpenCLIPEncoder(f"local-dir:{copy}", device="cpu").encode_texts(["a hen"])
+
+
+def test_an_architecture_of_ones_own_needs_weights_and_a_preprocessing_too(tmp_path: Path) -> None:
+    import open_clip
+
+    (tmp_path / "ViT-of-ones-own.json").write_text(json.dumps(CONFIG["model_cfg"]))
+    open_clip.add_model_config(tmp_path)
+    with pytest.raises(SpecError, match="names no weights, and an architecture alone would be random"):
+        OpenCLIPEncoder("ViT-of-ones-own")
+    with pytest.raises(InputError, match=r"weights file.*beside an open_clip_config\.json.*local-dir:PATH"):
+        OpenCLIPEncoder("ViT-of-ones-own/weights.safetensors")
+
+
+@pytest.mark.parametrize(("precision", "near"), [("bf16", 2e-2), ("fp16", 2e-3), ("amp", 2e-2)])
+def test_half_precision_is_near_and_a_batch_changes_it_by_rounding_only(
+    folder: Path, precision: str, near: float
+) -> None:
+    import torch
+
+    whole, half = (OpenCLIPEncoder(f"local-dir:{folder}", device="cpu", precision=p) for p in ("fp32", precision))
+    for ours, exact, alone in (
+        (half.encode_images(images()), whole.encode_images(images()), [half.encode_images([i]) for i in images()]),
+        (half.encode_texts(TEXTS), whole.encode_texts(TEXTS), [half.encode_texts([text]) for text in TEXTS]),
+    ):
+        assert 0 < (ours - exact).abs().max() < near
+        assert (ours - torch.cat(alone)).abs().max() < near
+
+
+@pytest.mark.slow
+def test_a_compiled_model_gives_the_same_features(folder: Path) -> None:
+    plain, compiled = (OpenCLIPEncoder(f"local-dir:{folder}", device="cpu", compile=c) for c in (False, True))
+    assert plain.fingerprint != compiled.fingerprint
+    assert np.allclose(compiled.encode_images(images()), plain.encode_images(images()), atol=1e-5)
+    assert np.allclose(compiled.encode_texts(TEXTS), plain.encode_texts(TEXTS), atol=1e-5)
 
 
 def _truncated(path: Path) -> None:
@@ -246,7 +485,7 @@ def test_a_damaged_weights_file_in_torchs_format_is_one_clear_line(copy: Path) -
 
 
 def test_unknown_precision_device_and_batch_size_are_named(folder: Path) -> None:
-    with pytest.raises(SpecError, match=r"no precision 'fp8'\. There are: fp32, bf16, fp16"):
+    with pytest.raises(SpecError, match=r"no precision 'fp8'\. There are: fp32, bf16, fp16, amp"):
         OpenCLIPEncoder(f"local-dir:{folder}", precision="fp8")
     with pytest.raises(SpecError, match="batch_size is 0"):
         OpenCLIPEncoder(f"local-dir:{folder}", batch_size=0)

@@ -244,3 +244,38 @@ def test_a_result_says_what_was_seen_besides_the_one_picture(tmp_path: Path) -> 
     support = (np.eye(3, 64, dtype=np.float32), np.array([0, 1, 2]))
     selects = db.Classifier(birds, db.method("disclip(k=2, m=1)"), encoder, descriptions=described, support=support)
     assert protocol_of(selects) == "uses support labels"
+
+
+def test_ties_are_the_images_whose_best_two_scores_are_nearer_than_1e6(tmp_path: Path) -> None:
+    scores = np.array([[0.5, 0.5], [0.5, 0.4999995], [0.5, 0.4999985], [0.5, 0.1]], dtype=np.float32)
+    found = Predictions(BIRDS, np.array([[7, 3]] * 4), scores)
+    run = Evaluation(found, np.array([7, 3, 7, 7]), ("a", "b", "c", "d"), "d", "m", "e")
+    assert (run.tied.tolist(), run.ties) == ([True, True, False, False], 2)
+    run.save(tmp_path)
+    assert Evaluation.load(tmp_path).ties == json.loads((tmp_path / "run.json").read_text())["ties"] == 2
+    alone = Predictions(Vocabulary(["hen"]), np.zeros((4, 1), dtype=int), scores[:, :1])
+    assert Evaluation(alone, np.zeros(4, dtype=int), run.ids, "d", "m", "e").ties == 0
+
+
+def test_two_classes_of_the_same_texts_tie_in_every_image_and_the_first_is_the_answer() -> None:
+    twins = Vocabulary(["hen", "hen"])
+    for spelling in ("classname", "dclip", "dclip(pool='max_score')", "adaptclipzs", "fudd"):
+        told = db.Descriptions({0: ["a comb", "spurs"], 1: ["a comb", "spurs"]}, names=dict(twins))
+        clf = db.Classifier(twins, db.method(spelling), FakeEncoder(DIM), descriptions=told)
+        result = db.evaluate(clf, Ready(names=("hen", "hen")))
+        assert result.ties == 60, spelling
+        assert (result.predictions.ids[:, 0] == 0).all()
+
+
+def test_a_comparison_says_how_much_of_it_hangs_on_ties() -> None:
+    def run(method: str, best: list[int], gaps: list[float]) -> Evaluation:
+        ids = np.array([[b, 10 - b] for b in best])
+        scores = np.stack([np.full(4, 0.5), 0.5 - np.array(gaps)], axis=1).astype(np.float32)
+        return Evaluation(Predictions(BIRDS, ids, scores), np.full(4, 7), tuple("abcd"), "d", method, "e")
+
+    base = run("one", [7, 7, 3, 3], [0.1, 0.0, 0.1, 0.0])
+    other = run("two", [3, 3, 7, 3], [0.1, 0.1, 0.0, 0.1])  # a lost; b lost and c gained by ties; d tied, wrong twice
+    table = db.compare([base, other])
+    assert (table.differences["two"].gained, table.differences["two"].lost, table.ties["two"]) == (1, 2, 2)
+    assert "(1 gained, 2 lost of 4); 2 of these by a tie, where rounding may decide" in str(table)
+    assert "tie" not in str(db.compare([base, run("two", [3, 7, 3, 3], [0.1] * 4)]))

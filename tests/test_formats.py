@@ -637,6 +637,21 @@ def test_fudds_two_files_read_back_the_same(tmp_path: Path, whole: Descriptions)
     assert by_name(read(tmp_path / "x_prompt_pairs.json")) == by_name(whole)
 
 
+@pytest.mark.parametrize("format", ["dclip", "csv", "fudd"])
+def test_a_set_of_classes_stays_in_our_own_form_and_elsewhere_it_is_said(tmp_path: Path, format: str) -> None:
+    sets = {(0, 1, 2): {0: ["a comb"], 1: ["a bill"], 2: ["long legs"]}}
+    names = {0: "hen", 1: "duck", 2: "emu"}
+    with pytest.raises(InputError, match=f"only 1 sets, which the format {format} cannot hold; descbench can"):
+        write(Descriptions(sets=sets, names=names), tmp_path / "x_prompt_pairs.json", format)
+    both = Descriptions({0: ["a comb"]}, {(0, 1): (["red"], ["white"])}, names, sets=sets)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        write(both, tmp_path / "x_prompt_pairs.json", format)
+    assert str(told[0].message) == f"1 sets left out, which the format {format} cannot hold; descbench can"
+    write(both, tmp_path / "x.desc.json")
+    assert db.read_descriptions(tmp_path / "x.desc.json").sets == sets
+
+
 def test_what_a_form_cannot_hold_is_said(tmp_path: Path) -> None:
     names = {0: "hen", 1: "emu"}
     both = Descriptions({0: ["a comb"]}, {(0, 1): (["x"], ["y"])}, names)

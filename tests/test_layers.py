@@ -9,11 +9,11 @@ import descbench
 
 ROWS = [
     "errors progress",
-    "vocabulary prompts plugins arrays statistics salvage files",
+    "vocabulary prompts plugins arrays statistics transport salvage files devices",
     "predictions descriptions texts parsing",
     "formats scoring methods lint edits",
     "store selection followup",
-    "llms encoders datasets",
+    "llms encoders datasets decoding",
     "generation embedding",
     "classifier",
     "evaluation",

@@ -234,6 +234,32 @@ def test_where_most_texts_name_their_class_it_is_said_once() -> None:
     assert "3 of 4" in found[0].message
 
 
+def test_the_captions_of_a_set_are_linted_like_those_of_a_pair() -> None:
+    known = Descriptions(
+        sets={
+            (0, 1, 2): {
+                0: ["two legs", "a photo of a hen", "a comb,"],
+                1: ["Two legs", "unlike a hen", "near a goose"],
+                2: ["two legs"],
+            },
+            (0, 1): {0: ["two legs"]},
+        },
+        names={0: "hen", 1: "duck", 2: "emu", 3: "goose"},
+    )
+    assert {(f.code, f.ids, f.text, f.message.partition(" has ")[0]) for f in lint(known)} == {
+        ("same-as-rival", (0, 1, 2), "two legs", "duck"),
+        ("same-as-rival", (1, 0, 2), "Two legs", "emu"),
+        ("truncated", (0, 1, 2), "a comb,", "ends in ','"),
+        ("rival-name", (1, 0), "unlike a hen", "names hen, and so draws the class towards it"),
+        ("empty", (1, 0), "", "no caption against hen"),
+    }
+
+
+def test_fixing_a_set_cleans_its_captions_and_drops_none() -> None:
+    known = Descriptions(sets={(0, 1, 2): {0: ["- a comb", "a comb", "a comb"], 1: [" a bill"], 2: ["1."]}})
+    assert mended(known).sets == {(0, 1, 2): {0: ["a comb", "a comb", "a comb"], 1: ["a bill"], 2: ["1."]}}
+
+
 def test_captions_of_pairs_name_their_class() -> None:
     assert lint(paired("hen", "duck", ["a photo of a hen with a comb"], ["a photo of a duck with a bill"])) == []
 

@@ -14,7 +14,7 @@ from support import drawn
 from descbench import TextBank, Vocabulary, scoring
 from descbench.errors import InputError
 from descbench.methods.base import POOLS
-from descbench.scoring import best, class_scores, pick_device, prototypes, unit_rows, within
+from descbench.scoring import best, class_scores, prototypes, unit_rows, within
 
 SCALE = 20.0
 
@@ -146,6 +146,18 @@ def test_the_order_is_that_of_a_stable_sort(classes: int, top_k: int, levels: in
     assert np.array_equal(positions, np.argsort(-scores, axis=1, kind="stable")[:, :top_k])
 
 
+@given(st.integers(64, 700), st.integers(1, 8), st.integers(1, 400), st.integers(0, 10_000))
+@settings(deadline=None, max_examples=60)
+def test_the_order_is_that_of_a_stable_sort_among_many_classes(
+    classes: int, top_k: int, levels: int, seed: int
+) -> None:
+    scores = np.random.default_rng(seed).integers(0, levels, (3, classes)).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(scoring, "CROWD", 1)
+        positions, _ = best(torch.arange(3), lambda rows: torch.from_numpy(scores)[rows], classes, classes, top_k)
+    assert np.array_equal(positions, np.argsort(-scores, axis=1, kind="stable")[:, :top_k])
+
+
 def test_two_classes_with_the_same_texts_tie_and_the_first_wins() -> None:
     # In a product of these sizes equal columns differ in the last bit for some images.
     for C, D, N in ((2, 8, 33), (5, 8, 64), (7, 64, 5), (9, 192, 64), (37, 192, 33), (101, 64, 2)):
@@ -228,10 +240,3 @@ def test_features_are_a_matrix(rows: object) -> None:
 def test_what_are_no_numbers_is_refused(rows: object) -> None:
     with pytest.raises(InputError, match="image features"):
         unit_rows(rows, "cpu", "image features")
-
-
-def test_a_device_is_chosen_or_taken_as_given() -> None:
-    assert pick_device("cpu") == "cpu"
-    assert pick_device("auto") in {"cpu", "cuda", "mps"}
-    with pytest.raises(InputError, match="device 'gpu'"):
-        pick_device("gpu")

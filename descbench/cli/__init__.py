@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from descbench.cli import batch, cache, classify, convert, demo, evaluate, generate, lint, ls
+from descbench.cli import batch, cache, classify, convert, demo, embed, evaluate, generate, lint, ls
 from descbench.errors import DescbenchError, DescbenchWarning
 
 INTERRUPTED = 130
@@ -25,6 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("generate")(generate.command)
+app.command("embed")(embed.command)
 app.command("evaluate")(evaluate.command)
 app.command("classify")(classify.command)
 app.command("ls")(ls.command)

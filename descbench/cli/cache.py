@@ -1,4 +1,4 @@
-"""`descbench cache`: what the reply cache holds; show, export, import and prune it."""
+"""`descbench cache`: what replies and features are kept; show and prune them, export and import replies."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json as jsonlib
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,8 +17,9 @@ from descbench.errors import InputError, listed
 
 if TYPE_CHECKING:
     from descbench.store import ReplyStore
+    from descbench.store.features import KeptEncoder
 
-app = typer.Typer(help="Look at the replies that are kept, carry them elsewhere, delete some.", no_args_is_help=True)
+app = typer.Typer(help="Look at the replies and features that are kept, delete some.", no_args_is_help=True)
 Model = Annotated[str | None, typer.Option("--llm", help="Only those of this language model, as it was spelled.")]
 Prompt = Annotated[str | None, typer.Option("--prompt", help="Only those to this prompt.")]
 
@@ -29,15 +31,25 @@ _LISTED = (
 
 @app.command("ls")
 def ls(cache: CacheDir = None, json: Json = False) -> None:
-    """List what is kept, by language model and prompt: replies, tokens, the last day.
+    """List what is kept: replies by language model and prompt, features by encoder with their data sets.
 
     Example: descbench cache ls --cache-dir ./cache
     """
+    features = _features(cache)
+    replies = cache_dir(cache) / "replies.sqlite"
+    if features and not replies.is_file():
+        if json:
+            print_json({"path": None, "bytes": 0, "replies": [], "features": list(map(_as_json, features))})
+        else:
+            _list_features(features)
+        return
     store = _store(cache)
     names = ("llm", "model", "prompt", "replies", "superseded", "prompt_tokens", "completion_tokens", "first", "last")
     rows = [dict(zip(names, row, strict=True)) for row in store.rows(_LISTED)]
     if json:
-        print_json({"path": str(store.path), "bytes": store.path.stat().st_size, "replies": rows})
+        size = store.path.stat().st_size
+        kept = list(map(_as_json, features))
+        print_json({"path": str(store.path), "bytes": size, "replies": rows, "features": kept})
         return
     total = sum(row["replies"] for row in rows)
     for row in rows:
@@ -45,22 +57,32 @@ def ls(cache: CacheDir = None, json: Json = False) -> None:
         tokens = f"{row['prompt_tokens']:,} + {row['completion_tokens']:,} tokens"
         who = row["llm"] or row["model"] or "unknown"
         typer.echo(f"{who}  {row['prompt'] or '-'}  {row['replies']:,} replies{old}  {tokens}  {row['last'][:10]}")
+    _list_features(features)
     note(f"{total:,} replies, {store.path.stat().st_size / 1e6:.1f} MB in {store.path}")
 
 
 @app.command("show")
 def show(
-    what: Annotated[str, typer.Argument(metavar="KEY|TEXT", help="The start of a key, or a text in the question.")],
+    what: Annotated[
+        str, typer.Argument(metavar="KEY|TEXT|ENCODER", help="The start of a key, a text in the question, an encoder.")
+    ],
     limit: Annotated[int, typer.Option(min=1, help="The most replies to show.")] = 5,
     cache: CacheDir = None,
     json: Json = False,
 ) -> None:
-    """Show replies with the question that led to each: by key, or by a text that the question contains.
+    """Show replies with the question that led to each: by key, or by a text that the question contains. Or an encoder,
+    as it is spelled or by the start of its folder's name: what features of it are kept, and of which data sets.
 
     Example: descbench cache show "rooster"
     """
     from descbench.store.replies import COLUMNS
 
+    if chosen := [kept for kept in _features(cache) if kept.matches(what)]:
+        if json:
+            print_json(list(map(_as_json, chosen)))
+        else:
+            _show_features(chosen)
+        return
     store = _store(cache)
     # A key is hexadecimal and has no wildcard; a text is compared as it stands.
     by_key = all(c in "0123456789abcdef" for c in what) and len(what) >= 4
@@ -72,7 +94,8 @@ def show(
         )
     if not rows:
         raise InputError(
-            f"no reply whose key starts with {what!r} or whose question contains it; see descbench cache ls"
+            f"no reply whose key starts with {what!r} or whose question contains it, and no such encoder; "
+            "see descbench cache ls"
         )
     found = [_readable(dict(zip(COLUMNS, row, strict=True))) for row in rows[:limit]]
     if json:
@@ -149,10 +172,17 @@ def prune(
     prompt: Prompt = None,
     before: Annotated[str | None, typer.Option(help="Only those from before this day: 2026-01-31.")] = None,
     superseded: Annotated[bool, typer.Option("--superseded", help="Only what a refresh has set aside.")] = False,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", "-e", help="Not replies, but the features of this encoder.")
+    ] = None,
+    features: Annotated[
+        bool, typer.Option("--features", help="Not replies, but the features of all encoders.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Delete. Without it nothing is deleted, only counted.")] = False,
     cache: CacheDir = None,
 ) -> None:
     """Delete replies: of a language model, to a prompt, from before a day, or superseded ones. First only counts them.
+    Or features: those of one encoder, or all.
 
     Example: descbench cache prune --superseded --yes
     """
@@ -160,8 +190,18 @@ def prune(
 
     from descbench.store.transfer import Filter
 
+    if encoder or features:
+        if llm or prompt or before or superseded:
+            raise InputError(
+                "--encoder and --features are about features, the other options about replies: give one kind"
+            )
+        _prune_features(_features(cache), encoder, yes)
+        return
     if not (llm or prompt or before or superseded):
-        raise InputError("which replies? Give --llm, --prompt, --before or --superseded; what is given all has to hold")
+        raise InputError(
+            "which replies? Give --llm, --prompt, --before or --superseded; what is given all has to hold. "
+            "For features: --encoder or --features"
+        )
     if before:
         try:
             date.fromisoformat(before)
@@ -185,6 +225,50 @@ def _store(cache: Path | None) -> ReplyStore:
     if not path.is_file():
         raise InputError(f"no reply cache {str(path)!r} yet. Name its folder, as in --cache-dir ./cache")
     return ReplyStore(path)
+
+
+def _features(cache: Path | None) -> list[KeptEncoder]:
+    from descbench.store.features import kept_encoders
+
+    return list(kept_encoders(cache_dir(cache) / "features"))
+
+
+def _as_json(kept: KeptEncoder) -> dict[str, Any]:
+    return {**asdict(kept), "folder": str(kept.folder), "sets": [asdict(one) for one in kept.sets]}
+
+
+def _list_features(features: list[KeptEncoder]) -> None:
+    """A line an encoder; a data set once, even where it has changed since."""
+    for kept in features:
+        sets = listed(dict.fromkeys(one.dataset for one in kept.sets), 4)
+        counts = f"{kept.images:,} images, {kept.texts:,} texts, {kept.bytes / 1e6:,.1f} MB"
+        typer.echo(f"{kept.folder.name[:8]}  {kept.spelling}  {counts}" + (f"  of {sets}" if sets else ""))
+
+
+def _show_features(features: list[KeptEncoder]) -> None:
+    for kept in features:
+        typer.echo(f"{kept.spelling} ({kept.name}) in {kept.folder}")
+        typer.echo(f"  {kept.images:,} images, {kept.texts:,} texts, {kept.bytes / 1e6:,.1f} MB")
+        for one in kept.sets:
+            shares = "" if one.shares == one.processes else f", by {one.shares} of {one.processes} processes"
+            typer.echo(f"  {one.dataset}: {one.rows:,} images{shares}, sets/{one.key}*.parquet")
+
+
+def _prune_features(features: list[KeptEncoder], encoder: str | None, yes: bool) -> None:
+    import shutil
+
+    chosen = [kept for kept in features if encoder is None or kept.matches(encoder)]
+    if not chosen:
+        there = f"; there are {listed(kept.spelling for kept in features)}" if features else ""
+        raise InputError(f"no features {f'of {encoder!r} ' if encoder else ''}are kept here{there}")
+    size = sum(kept.bytes for kept in chosen) / 1e6
+    what = f"features of {listed(kept.spelling for kept in chosen)} ({size:,.1f} MB)"
+    if not yes:
+        note(f"{what} would be deleted; --yes deletes them")
+        return
+    for kept in chosen:
+        shutil.rmtree(kept.folder)
+    note(f"{what} deleted")
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -7,16 +7,21 @@ from typing import Annotated, Any
 
 import typer
 
+from descbench.cli.bench import check_views
 from descbench.cli.common import (
     DEFAULT_ENCODER,
     CacheDir,
     Classes,
+    Compile,
     DescriptionFile,
     Device,
     Domain,
     Encoder,
     Json,
     Llm,
+    MaxRequests,
+    Precision,
+    TemplateFile,
     Views,
     cache_dir,
     choose_classes,
@@ -25,6 +30,7 @@ from descbench.cli.common import (
     open_llm,
     print_json,
     progress_shown,
+    use_templates,
     usual_method,
 )
 from descbench.errors import InputError, listed
@@ -37,11 +43,15 @@ def command(
     encoder: Encoder = None,
     views: Views = "",
     llm: Llm = None,
+    max_requests: MaxRequests = None,
     classes: Classes = None,
     domain: Domain = "",
+    templates: TemplateFile = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many classes to show an image.")] = 3,
     why: Annotated[int, typer.Option("--why", min=0, help="How many reasons to show an image.")] = 2,
     device: Device = "auto",
+    precision: Precision = None,
+    compile: Compile = False,
     cache: CacheDir = None,
     json: Json = False,
 ) -> None:
@@ -56,9 +66,12 @@ def command(
 
     vocabulary, known = choose_classes(classes, descriptions, domain)
     usual = usual_method(known) if known is not None else "templates"
-    language = open_llm(llm, cache_dir(cache)) if llm else None
-    model = open_encoder(encoder or DEFAULT_ENCODER, cache_dir(cache), device=device, views=views)
-    classifier = Classifier(vocabulary, spec.method(method or usual), model, language, known, device=device)
+    (chosen,) = use_templates({"": spec.method(method or usual)}, templates).values()
+    check_views({repr(chosen): chosen}, views)
+    language = open_llm(llm, cache_dir(cache), max_requests) if llm else None
+    options = {"device": device, "precision": precision, "compile": compile, "views": views}
+    model = open_encoder(encoder or DEFAULT_ENCODER, cache_dir(cache), **options)
+    classifier = Classifier(vocabulary, chosen, model, language, known, device=device)
     paths = _pictures(images)
     with progress_shown():
         embedded = embed(PicturesDataset(paths), model)

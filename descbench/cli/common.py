@@ -28,15 +28,37 @@ CacheDir = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
+Precision = Annotated[
+    str | None, typer.Option("--precision", help="Of the encoder: fp32 (default), bf16, fp16, amp (float32, autocast).")
+]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the encoder: a minute once, then faster on a GPU.")]
 Domain = Annotated[str, typer.Option("--domain", help='What the classes all are, as "birds"; shown to the model.')]
 Llm = Annotated[str | None, typer.Option("--llm", help="A language model: see `descbench ls llms`.")]
+MaxRequests = Annotated[
+    int | None,
+    typer.Option(min=0, help="How many questions a follow-up may ask; exit code 4 where it needs more."),
+]
 Encoder = Annotated[str | None, typer.Option("--encoder", "-e", help="A CLIP-like model: see `descbench ls encoders`.")]
+Split = Annotated[str, typer.Option("--split", help="The part of the data set that it calls so, as test.")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=1, help="Look at so many images, drawn by their ids; the run is partial.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")]
 Views = Annotated[
-    str, typer.Option("--views", help='Look at each picture in weighted crops: "crops(60)". Takes as much longer.')
+    str,
+    typer.Option(
+        "--views",
+        help='Look at each picture in weighted crops, "crops(60)", or keep them apart for awt, "resized(50)". '
+        "Takes as much longer.",
+    ),
 ]
 DescriptionFile = Annotated[
     Path | None,
     typer.Option("--descriptions", "-d", help="Descriptions: a file of descbench's, or one that was published."),
+]
+TemplateFile = Annotated[
+    Path | None,
+    typer.Option("--templates", help="Other templates for `templates` and cupl: a JSON list, or a template a line."),
 ]
 Classes = Annotated[
     str | None,
@@ -49,14 +71,17 @@ def cache_dir(given: Path | None) -> Path:
     return given or Path(os.environ.get("DESCBENCH_CACHE") or "cache")
 
 
-def open_llm(spec: str, cache: Path, **options: Any) -> Any:
-    """A language model that asks nothing twice; what is replayed is in the cache already."""
+def open_llm(spec: str, cache: Path, max_requests: int | None = None) -> Any:
+    """A language model that asks nothing twice, and no more than it may; what is replayed is in the cache already."""
+    from descbench.llms.limited import Limited
     from descbench.spec import llm
     from descbench.store import CachedLLM, ReplyStore
 
     if spec.partition(":")[0] == "replay":
-        return llm(spec, cache=cache, **options)
-    return CachedLLM(llm(spec, **options), ReplyStore(cache / "replies.sqlite"))
+        return llm(spec, cache=cache)
+    found = llm(spec)
+    limited = found if max_requests is None else Limited(found, max_requests=max_requests)
+    return CachedLLM(limited, ReplyStore(cache / "replies.sqlite"))
 
 
 def open_encoder(spec: str, cache: Path, **options: Any) -> Any:
@@ -65,7 +90,9 @@ def open_encoder(spec: str, cache: Path, **options: Any) -> Any:
     from descbench.spec import encoder
     from descbench.store import CachedEncoder
 
-    found = encoder(spec, **options)
+    # What is not asked for is not passed on: an encoder need not know every option.
+    asked = {name: value for name, value in options.items() if value or name == "device"}
+    found = encoder(spec, **asked)
     if options.get("views") and spec.partition(":")[0] == "features":
         raise InputError("--views needs pictures to cut; features: has none, only what was encoded before")
     return found if isinstance(found, FeaturesEncoder) else CachedEncoder(found, cache / "features")
@@ -79,8 +106,9 @@ def find_classes(given: str, domain: str) -> Vocabulary:
         return Vocabulary.load(given, domain)
     name = given.partition(":")[0]
     from descbench.datasets import DATASETS
+    from descbench.plugins import available
 
-    if name in DATASETS:
+    if name in available("datasets", DATASETS):
         from descbench.spec import dataset
 
         return _of_dataset(dataset(given), domain)
@@ -128,6 +156,20 @@ def _of_dataset(data: Any, domain: str) -> Vocabulary:
 def usual_method(known: Descriptions) -> str:
     """The method that a file of descriptions is for: of classes, or of pairs only."""
     return "dclip" if known.classes else "fudd"
+
+
+def use_templates(methods: dict[str, Any], file: Path | None) -> dict[str, Any]:
+    """The methods with the templates of FILE in place of the shipped ones; raises `InputError` where none uses them."""
+    if file is None:
+        return methods
+    from descbench.methods.cupl import with_templates
+    from descbench.methods.names import read_templates
+
+    given = read_templates(file)
+    found = {text: with_templates(built, given) for text, built in methods.items()}
+    if found == methods:
+        raise InputError(f"--templates {file}: no method here uses a list of templates; templates does")
+    return found
 
 
 def note(text: str) -> None:

@@ -142,6 +142,7 @@ def _report(found: Descriptions) -> dict[str, Any]:
         "format": found.provenance["format"],
         "classes": len(found.classes),
         "pairs": len(found.pairs),
+        "sets": len(found.sets),
         "texts": len(found.texts),
         "without": _silent(found),
     }
@@ -155,4 +156,5 @@ def _silent(found: Descriptions) -> list[str]:
 def _amount(found: Descriptions) -> str:
     what = [f"{len(found.classes)} classes"] if found.classes else []
     what += [f"{len(found.pairs)} pairs"] if found.pairs else []
+    what += [f"{len(found.sets)} sets"] if found.sets else []
     return f"{', '.join(what) or 'nothing'} described in {len(found.texts)} texts"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -12,11 +13,14 @@ import typer
 
 from descbench.cli.common import CacheDir, Json, cache_dir, open_encoder, open_llm, print_json, progress_shown
 from descbench.cli.evaluate import aligned
+from descbench.errors import DescbenchWarning, InputError
 
 
 def command(
     images: Annotated[int, typer.Option(min=40, help="How many birds to draw and classify.")] = 600,
     picture: Annotated[Path | None, typer.Option("--picture", help="Also draw the table into this SVG file.")] = None,
+    every: Annotated[bool, typer.Option("--every", help="Run every method beside its controls instead.")] = False,
+    into: Annotated[Path | None, typer.Option("--into", help="With --every: write the table into this page.")] = None,
     cache: CacheDir = None,
     json: Json = False,
 ) -> None:
@@ -33,6 +37,9 @@ def command(
         if not json:
             typer.echo(text)
 
+    if every or into:
+        every_method(images, into, cache_dir(cache), json)
+        return
     started = time.perf_counter()
     place = cache_dir(cache)
     tour = Tour(open_llm("demo", place), open_encoder("demo", place), spec.dataset(f"demo:n={images}"))
@@ -109,3 +116,23 @@ def _as_json(tour: Any, truth: Any, pairs: Any, change: Any, took: float) -> dic
         },
         "seconds": took,
     }
+
+
+def every_method(images: int, into: Path | None, cache: Path, json: bool) -> None:
+    """The table of all methods and their controls, to stdout or into a page that has a place for it."""
+    from descbench.demo.table import Table, write
+
+    if json:
+        raise InputError("--every prints a table in Markdown; leave out --json")
+    encoders: dict[str, Any] = {}
+
+    def encode(views: str) -> Any:
+        return encoders.setdefault(views, open_encoder("demo", cache, views=views))
+
+    with progress_shown(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DescbenchWarning)  # of classes that a control leaves without a text
+        lines = Table(open_llm("demo", cache), encode, images).lines()
+        if into:
+            write(into, lines)
+        for line in () if into else lines:
+            typer.echo(line)

@@ -43,7 +43,7 @@ def command(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The file to write. Default: stdout.")] = None,
     prompt: Annotated[
         str | None,
-        typer.Option("--prompt", help="Your own prompt: $name and $domain, or $first and $second."),
+        typer.Option("--prompt", help="Your own prompt: $domain with $name, $first and $second, or $candidates."),
     ] = None,
     rivals: Annotated[
         int | None, typer.Option(min=1, help="Of pairs, ask each class only against its nearest; by --encoder.")
@@ -94,8 +94,8 @@ def command(
 
     vocabulary = find_classes(classes, domain)
     chosen = _with_prompt(spec.method(method), prompt)
-    asked_about = {stage.asks_about for stage in stages_of(chosen)} - {"pair" if len(vocabulary) == 1 else "nothing"}
-    if not asked_about - {"nothing"}:
+    silent = {"nothing", "pair", "set"} if len(vocabulary) == 1 else {"nothing"}
+    if all(stage.asks_about in silent for stage in stages_of(chosen)):
         raise InputError(f"{method} asks nothing about these classes, so there is nothing to generate; dclip does")
     folder = cache_dir(cache)
     same: dict[str, Any] = {"classes": list(vocabulary), "domain": vocabulary.domain, "method": repr(chosen)}
@@ -119,7 +119,7 @@ def command(
         raise InputError("replay asks nothing; --dry-run and --batch are for a language model that could be asked")
     if rivals is not None:
         pairs = generation.nearest_rivals(vocabulary, open_encoder(encoder or DEFAULT_ENCODER, folder), rivals)
-    kept = len(known.classes) + len(known.pairs)
+    kept = len(known.classes) + len(known.pairs) + len(known.sets)
     anew = _ids(vocabulary, refresh or [])
     try:
         with progress_shown():
@@ -188,7 +188,7 @@ def _with_prompt(method: Any, prompt: str | None) -> Any:
     stages = [replace(stage, prompt=prompt) if hasattr(stage, "prompt") else stage for stage in given]
     if not any(hasattr(stage, "prompt") for stage in given):
         raise InputError(f"{method!r} asks no question that --prompt could change; dclip and differential do")
-    return Cascade(*stages, k=method.k) if isinstance(method, Cascade) else stages[0]
+    return method.with_stages(*stages) if isinstance(method, Cascade) else stages[0]
 
 
 def _ids(vocabulary: Vocabulary, names: list[str]) -> set[int]:
@@ -205,12 +205,14 @@ def _without(known: Descriptions, ids: set[int]) -> Descriptions:
         known,
         classes={id_: texts for id_, texts in known.classes.items() if id_ not in ids},
         pairs={pair: texts for pair, texts in known.pairs.items() if ids.isdisjoint(pair)},
+        sets={several: texts for several, texts in known.sets.items() if ids.isdisjoint(several)},
     )
 
 
 def _tell_result(found: Descriptions, asking: Asking, kept: int, output: Path | None) -> None:
     what = [f"{len(found.classes):,} classes"] if found.classes else []
     what += [f"{len(found.pairs):,} pairs"] if found.pairs else []
+    what += [f"{len(found.sets):,} sets"] if found.sets else []
     told = f"{', '.join(what) or 'nothing'} described; {asking.asked:,} asked, {asking.hits:,} from the cache"
     note(told + (f", {kept:,} kept from {output}" if kept else "") + (f"; written to {output}" if output else ""))
     asking.tell_usage()

@@ -119,6 +119,7 @@ def _as_json(file: Path, known: Descriptions, findings: Sequence[Finding], left:
         "file": str(file),
         "classes": len({*known.names, *known.classes}),
         "pairs": len(known.pairs),
+        "sets": len(known.sets),
         "texts": len(known.texts),
         "counts": dict(Counter(finding.code for finding in findings)),
         **({} if left is None else {"left": dict(Counter(finding.code for finding in left))}),
@@ -140,8 +141,8 @@ def _report(file: Path, known: Descriptions, findings: Sequence[Finding], most: 
     """Counts by code, then the first findings of each."""
     from descbench.lint import CODES
 
-    classes, pairs = len({*known.names, *known.classes}), len(known.pairs)
-    sizes = [f"{classes:,} classes", *([f"{pairs:,} pairs"] if pairs else []), f"{len(known.texts):,} texts"]
+    several = [f"{n:,} {what}" for n, what in ((len(known.pairs), "pairs"), (len(known.sets), "sets")) if n]
+    sizes = [f"{len({*known.names, *known.classes}):,} classes", *several, f"{len(known.texts):,} texts"]
     typer.echo(f"{file}: {', '.join(sizes)}")
     groups: dict[str, list[Finding]] = {}
     for finding in findings:
@@ -161,10 +162,10 @@ def _report(file: Path, known: Descriptions, findings: Sequence[Finding], most: 
 
 
 def _line(finding: Finding, known: Descriptions) -> str:
-    """`class: "text" (message)`; of a pair, `class / rival`."""
-    of_pair = len(finding.ids) == 2 and known.pair(*finding.ids) is not None
-    rival = known.names.get(finding.ids[1], "") if of_pair else ""
-    where = f"{finding.name} / {rival}" if rival else finding.name or " / ".join(f"class {i}" for i in finding.ids)
+    """`class: "text" (message)`; of a pair or set, `class / rival / ...`."""
+    together = (len(finding.ids) == 2 and known.pair(*finding.ids) is not None) or known.set(finding.ids) is not None
+    rivals = [known.names[i] for i in finding.ids[1:] if i in known.names] if together else []
+    where = " / ".join([finding.name, *rivals] if finding.name else [f"class {i}" for i in finding.ids])
     said = finding.message
     if finding.text:
         said = f'"{textwrap.shorten(finding.text, _WIDTH, placeholder=" ...") or repr(finding.text)}" ({said})'

@@ -6,11 +6,15 @@ import inspect
 import re
 import textwrap
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from descbench.cli.common import Json, print_json
+from descbench.cli.common import Json, note, print_json
+from descbench.errors import SpecError
+
+if TYPE_CHECKING:
+    from descbench.plugins import Plugin
 
 
 class Kind(StrEnum):
@@ -43,25 +47,37 @@ def _prompts() -> list[tuple[str, str, str]]:
 def _adapters(kind: str) -> list[tuple[str, str, str]]:
     from importlib import import_module
 
-    from descbench.plugins import available
+    from descbench.plugins import offered
 
     table: dict[str, Any] = getattr(import_module(f"descbench.{kind}"), kind.upper())
-    first = {id(found): name for name, found in reversed(available(kind, table).items())}  # one may have several names
-    known = {name: found for name, found in available(kind, table).items() if first[id(found)] == name}
-    return [(name, _spelling(name, kind, found), _about(found)) for name, found in known.items()]
+    first = {id(found): name for name, found in reversed(table.items())}  # one may have several names
+    entries = [(n, _spelling(n, kind, found), _about(found)) for n, found in table.items() if first[id(found)] == n]
+    for name, plugin in offered(kind).items():
+        if name in table:
+            note(f"note: the {kind[:-1]} {name!r} of the package {plugin.packages} is not used: descbench has its own")
+        else:
+            entries.append(_offered(name, plugin))
+    return entries
+
+
+def _offered(name: str, plugin: Plugin) -> tuple[str, str, str]:
+    """Another package's, which is imported for its parameters; one that is broken is listed with what is wrong."""
+    try:
+        found = plugin.load()
+    except SpecError as error:
+        return name, name, str(error)[0].upper() + str(error)[1:]
+    return name, _spelling(name, plugin.kind, found), f"{_about(found)} From the package {plugin.packages}."
 
 
 def _spelling(name: str, kind: str, found: Any) -> str:
     """How it is written: a method with its parameters and defaults, an adapter with its argument."""
-    if kind != "methods" or isinstance(found, str):
+    if kind != "methods":
         return getattr(found, "spelling", name)
     parameters = [str(p.replace(annotation=p.empty)) for p in inspect.signature(found).parameters.values()]
     return f"{name}({', '.join(parameters)})" if parameters else name
 
 
 def _about(found: Any) -> str:
-    """The first sentence of the docstring; where a third party's is not imported yet, where it comes from."""
-    if isinstance(found, str):
-        return f"from {found}"
+    """The first sentence of the docstring."""
     text = " ".join((inspect.getdoc(found) or "").split())
     return re.split(r"(?<!et al)\. ", text)[0].rstrip(".:") + "."

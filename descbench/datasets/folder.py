@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from descbench.datasets.base import Sample
-from descbench.datasets.images import SUFFIXES, content_id, load_image
+from descbench.datasets.base import Sample, content_fingerprint
+from descbench.datasets.images import SUFFIXES
+from descbench.datasets.sources import of_file
+from descbench.datasets.spelling import read_options
 from descbench.errors import DescbenchWarning, InputError, listed
+
+SPLITS = frozenset({"train", "val", "valid", "validation", "test"})  # what folders of splits are called
 
 
 class FolderDataset:
-    """`PATH/CLASS/**/IMAGE`, classes and images in the order of their code points; hidden files are not seen.
+    """`PATH/CLASS/**/IMAGE`, or `PATH/SPLIT/CLASS/**/IMAGE` with a `split`.
+
+    Classes and images come in the order of their code points; hidden files are not seen.
 
     A file counts by its suffix (`images.SUFFIXES`); one that then cannot be read is a sample that fails when loaded.
     A class is called what its folder is called, with blanks for "_", unless that makes two classes equal.
     """
 
-    def __init__(self, argument: str) -> None:
-        self.argument = argument
+    spelling = "folder:PATH[,split=NAME]"
+
+    def __init__(self, argument: str, *, split: str = "") -> None:
+        self.argument, self.split = argument, split
+        self._root = _of_split(Path(argument).expanduser(), split)
         self.name = Path(argument).expanduser().resolve().name
-        self._root = Path(argument).expanduser()
-        folders = _class_folders(self._root)
+        folders = class_folders(self._root)
         self._files = [  # (path, label)
-            (path, label) for label, folder in enumerate(folders) for path in _images(folder)
+            (path, label) for label, folder in enumerate(folders) for path in images_below(folder)
         ]
         if not self._files:
             raise InputError(
@@ -51,11 +58,12 @@ class FolderDataset:
             )
 
     @classmethod
-    def from_spec(cls, argument: str) -> FolderDataset:
-        return cls(argument)
+    def from_spec(cls, argument: str, **options: Any) -> FolderDataset:
+        path, options = read_options("folder", argument, ("split",), options)
+        return cls(path, **options)
 
     def __repr__(self) -> str:
-        return f"folder:{self.argument}"
+        return f"folder:{self.argument}" + (f",split={self.split}" if self.split else "")
 
     def __len__(self) -> int:
         return len(self._files)
@@ -63,19 +71,29 @@ class FolderDataset:
     @cached_property
     def fingerprint(self) -> str:
         """Of names, contents and labels, not of where they lie."""
-        content = [self.names, [(sample.id, sample.label) for sample in self.samples()]]
-        return f"folder:{hashlib.sha256(json.dumps(content).encode()).hexdigest()}"
+        return content_fingerprint("folder", self)
 
     def samples(self) -> Iterator[Sample]:
         for path, label in self._files:
-            try:
-                name = content_id(path)
-            except InputError:  # says so when it is loaded
-                name = f"unreadable:{path.relative_to(self._root).as_posix()}"
-            yield Sample(name, partial(load_image, path), label, str(path))
+            yield of_file(path, [label], at=path.relative_to(self._root).as_posix())
 
 
-def _class_folders(root: Path) -> list[Path]:
+def _of_split(root: Path, split: str) -> Path:
+    """The folder of a split. Raises `InputError` where it is not there, or has to be named."""
+    below = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    names = [path.name for path in below]
+    if split and split not in names:
+        raise InputError(f"image folder {str(root)!r} has no folder {split!r} for the split; it has: {listed(names)}")
+    # A class may be called "train", but then pictures lie in its folder, and no folders of classes.
+    if not split and below and SPLITS.issuperset(names) and all(any(p.is_dir() for p in s.iterdir()) for s in below):
+        raise InputError(
+            f"image folder {str(root)!r} has the folders {listed(names)}: splits, not classes. Name one: "
+            f"folder:{root}/{names[0]}, or --split {names[0]}"
+        )
+    return root / split
+
+
+def class_folders(root: Path) -> list[Path]:
     """The class folders, sorted; pictures beside them are reported. Raises `InputError` where there is none."""
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
@@ -100,7 +118,7 @@ def _class_folders(root: Path) -> list[Path]:
     return folders
 
 
-def _images(folder: Path) -> list[Path]:
+def images_below(folder: Path) -> list[Path]:
     """The image files below a class folder, sorted by path."""
     found = []
     for at, folders, files in os.walk(folder):

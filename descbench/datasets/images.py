@@ -1,8 +1,9 @@
-"""The one loader: whatever picture a file holds becomes upright 8-bit RGB, or one clear error."""
+"""The one loader: whatever picture a file or bytes hold becomes upright 8-bit RGB, or one clear error."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import struct
 import threading
 import warnings
@@ -25,22 +26,39 @@ _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error
             AttributeError, NotImplementedError, MemoryError, Image.DecompressionBombError)  # fmt: skip
 
 
-def load_image(source: str | Path | Image.Image) -> Image.Image:
+def load_image(source: str | Path | bytes | Image.Image, name: str = "") -> Image.Image:
     """A picture as RGB: turned as its EXIF orientation says, the first frame of an animation, transparency on white.
 
+    The source is a path, the bytes of a file, or a PIL image; `name` is what a message calls it (default: its path).
     16-bit grey keeps its full range, 32-bit and floating grey is stretched from its darkest to its brightest pixel.
+    A colour profile is not applied: encoders were trained on pictures read without, and their published figures, too.
     An image in memory is left as it is; a new one comes back.
     Raises `InputError` with path and reason when there is no picture, or only a part of one.
     """
-    path = getattr(source, "filename", "") or "in memory" if isinstance(source, Image.Image) else str(source)
     try:
         with _quiet:
             if isinstance(source, Image.Image):
                 return _rgb(source.copy())
-            with Image.open(Path(source).expanduser()) as image:
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else Path(source).expanduser()) as image:
                 return _rgb(image)
     except _DAMAGED as error:
-        raise InputError(f"cannot read image {path!r}: {_reason(source, error)}. Replace or remove it.") from error
+        raise unreadable(name or _called(source), _reason(source, error)) from error
+
+
+def unreadable(name: str, reason: str) -> InputError:
+    """The error for a picture that cannot be had."""
+    return InputError(f"cannot read image {name!r}: {reason}. Replace or remove it.")
+
+
+def _called(source: str | Path | bytes | Image.Image) -> str:
+    if isinstance(source, str | Path):
+        return str(source)
+    return getattr(source, "filename", "") or "in memory"
+
+
+def bytes_id(content: bytes) -> str:
+    """What `content_id` says of a file with these bytes."""
+    return hashlib.sha256(content + LOADER.encode()).hexdigest()[:32]
 
 
 def content_id(path: Path) -> str:
@@ -53,7 +71,7 @@ def content_id(path: Path) -> str:
             found = hashlib.file_digest(file, "sha256")
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(f"cannot read image {str(path)!r}: {reason}. Replace or remove it.") from error
+        raise unreadable(str(path), reason) from error
     found.update(LOADER.encode())
     return found.hexdigest()[:32]
 
@@ -88,18 +106,21 @@ def _from_grey(grey: np.ndarray[Any, Any]) -> Image.Image:
     return Image.fromarray(np.rint(grey * 255).astype(np.uint8)).convert("RGB")
 
 
-def _reason(source: str | Path | Image.Image, error: BaseException) -> str:
+def _reason(source: str | Path | bytes | Image.Image, error: BaseException) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels"
-    if not isinstance(source, Image.Image) and Path(source).expanduser().is_file():
-        if Path(source).expanduser().stat().st_size == 0:
-            return "the file is empty"
-        if isinstance(error, PIL.UnidentifiedImageError):
-            return "it is not a picture in a format that Pillow reads"
+    if source == b"" or (isinstance(source, str | Path) and _is_empty(Path(source).expanduser())):
+        return "the file is empty"
+    if isinstance(error, PIL.UnidentifiedImageError):
+        return "it is not a picture in a format that Pillow reads"
     text = (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip()
     return text.splitlines()[0].rstrip(".")
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size == 0
 
 
 class _Quiet:

@@ -10,7 +10,8 @@ from pathlib import Path
 from PIL import Image
 
 from descbench.datasets.base import Sample
-from descbench.datasets.images import LOADER, content_id, load_image
+from descbench.datasets.images import LOADER, load_image
+from descbench.datasets.sources import of_file
 from descbench.errors import InputError
 
 
@@ -43,12 +44,7 @@ class PicturesDataset:
             if isinstance(image, Image.Image):
                 yield Sample(_pixels_id(image), partial(load_image, image), None, f"image {number}")
                 continue
-            path = Path(image).expanduser()
-            try:
-                name = content_id(path)
-            except InputError:  # says so when it is loaded
-                name = f"unreadable:{path}"
-            yield Sample(name, partial(load_image, path), None, str(image))
+            yield of_file(Path(image).expanduser(), [], source=str(image))
 
 
 def _pixels_id(image: Image.Image) -> str:

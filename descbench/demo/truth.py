@@ -43,7 +43,7 @@ class Truth:
 
 def stated(text: str) -> tuple[str, str] | None:
     """The (trait, value) that a phrase states, or a caption `a photo of a NAME with PHRASE`; None if neither."""
-    if caption := _CAPTION.match(text):
+    if caption := CAPTION.match(text):
         text = caption["phrase"]
     return _phrases().get(_plain(text))
 
@@ -70,7 +70,7 @@ def check_pairs(pairs: Mapping[tuple[str, str], tuple[Sequence[str], Sequence[st
 
 def _check(text: str, bird: Species, *, caption: bool = False) -> Truth:
     found = stated(text)
-    if caption and not ((match := _CAPTION.match(text)) and match["name"] == bird.name):
+    if caption and not ((match := CAPTION.match(text)) and match["name"] == bird.name):
         found = None
     if found is None:
         return Truth(unread=1)
@@ -79,7 +79,7 @@ def _check(text: str, bird: Species, *, caption: bool = False) -> Truth:
 
 
 # A name has no " with " in it here, but some phrases do: "a beak with a hooked tip".
-_CAPTION = re.compile(r"a photo of an? (?P<name>.+?) with (?P<phrase>.+)")
+CAPTION = re.compile(r"a photo of an? (?P<name>.+?) with (?P<phrase>.+)")
 
 
 def _plain(phrase: str) -> str:

@@ -2,72 +2,50 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
 import pickle
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from descbench.arrays import digest
-from descbench.errors import AccessError, DescbenchWarning, InputError, SpecError, listed, nearest
+from descbench.encoders.model import ModelEncoder, Tokenizer, Towers, files_digest
+from descbench.errors import AccessError, InputError, SpecError, listed, nearest
 
 if TYPE_CHECKING:
-    import PIL.Image
-    import torch
     from torch import Tensor
-
-PRECISIONS = ("fp32", "bf16", "fp16")
 
 _RECIPE = 1  # raised when this file starts to make other features of the same weights
 _CONFIG = "open_clip_config.json"
+_VOCABULARY = 49408  # of the tokenizer that open_clip takes where none is named
 _WEIGHTS = (".safetensors", ".bin", ".pth")  # what open_clip looks for in a folder
 _WEIGHTS_FILES = (*_WEIGHTS, ".pt", ".ckpt", ".npz")  # what people have, and might give after an architecture
 _TOKENIZER = ("tokenizer", "vocab", "merges", "spiece", "sentencepiece", "bpe")  # how the files of a tokenizer begin
 _READ = (_CONFIG, "config.json", "special_tokens", "added_tokens", *_TOKENIZER)  # what else the features depend on
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    model: Any
-    preprocess: Callable[[PIL.Image.Image], Tensor]
-    tokenizer: Any
-    device: torch.device
-    dtype: torch.dtype | None
-    dimension: int
-
-
-class OpenCLIPEncoder:
+class OpenCLIPEncoder(ModelEncoder):
     """`ARCHITECTURE/TAG`, `hf-hub:ORG/NAME` or `local-dir:PATH` (a folder with open_clip_config.json and weights).
 
     Making one checks what can be checked without torch; the model is loaded when the first image or text comes.
     `precision` is that of the model: features are float32 before they are normalised.
     """
 
-    def __init__(self, argument: str, *, device: str = "auto", precision: str = "fp32", batch_size: int = 64) -> None:
-        if precision not in PRECISIONS:
-            raise SpecError(f"no precision {precision!r}. There are: {', '.join(PRECISIONS)}.")
-        if batch_size < 1:
-            raise SpecError(f"batch_size is {batch_size}; what would do: a whole number from 1.")
-        self.argument = argument
-        self.device = device
-        self.precision = precision
-        self.batch_size = batch_size
+    def __init__(self, argument: str, **options: Any) -> None:
+        super().__init__(argument, **options)
         self.name = f"open_clip {argument}"
         self._kind, _, rest = argument.partition(":")
         if self._kind == "local-dir":
             self._folder = Path(rest).expanduser()
-            _check_folder(self._folder)
+            self._text_model = _check_folder(self._folder).get("hf_model_name")
             self._model_name, self._tag = f"local-dir:{self._folder}", None
         elif self._kind == "hf-hub":
             if rest.count("/") != 1 or not all(rest.split("/")):
@@ -93,74 +71,21 @@ class OpenCLIPEncoder:
             identity = f"{self.argument}@{self._snapshot()}"
         else:
             identity = f"{self.argument}@{version('open_clip_torch')}"
-        return f"open_clip/{_RECIPE}:{self._kind}:{identity}:{self.precision}"
+        return f"open_clip/{_RECIPE}:{self._kind}:{identity}:{self.compute.key}"
 
-    @property
-    def logit_scale(self) -> float:
-        return math.exp(self._loaded.model.logit_scale.item())
-
-    def encode_images(self, images: Sequence[PIL.Image.Image]) -> Tensor:
-        import torch
-
-        loaded = self._loaded
-        features = torch.empty(len(images), loaded.dimension)  # (N, D)
-        with torch.no_grad():
-            for start in range(0, len(images), self.batch_size):
-                batch = images[start : start + self.batch_size]
-                pixels = torch.stack([loaded.preprocess(image) for image in batch])
-                encoded = loaded.model.encode_image(pixels.to(loaded.device, loaded.dtype), normalize=False)
-                features[start : start + len(batch)] = _unit(encoded)
-        return features
-
-    def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Each distinct text once, in batches of similar length. Texts that the model cuts off are counted.
-
-        Warns with `DescbenchWarning` when a text has more tokens than the model reads.
-        """
-        import torch
-
-        loaded = self._loaded
-        distinct = sorted(set(texts), key=lambda text: (len(text), text))
-        row = {text: index for index, text in enumerate(distinct)}
-        features = torch.empty(len(distinct), loaded.dimension)  # (distinct, D)
-        cut: list[str] = []
-        with torch.no_grad():
-            for start in range(0, len(distinct), self.batch_size):
-                batch = distinct[start : start + self.batch_size]
-                tokens = loaded.tokenizer(batch)
-                cut += _cut_off(loaded.tokenizer, batch, tokens)
-                encoded = loaded.model.encode_text(tokens.to(loaded.device), normalize=False)
-                features[start : start + len(batch)] = _unit(encoded)
-        if cut:
-            warnings.warn(
-                f"{len(cut)} of {len(distinct)} texts are longer than the {loaded.tokenizer.context_length} tokens "
-                f"that {self!r} reads, and their ends are not seen; for example {cut[0][:100]!r}. Shorten them.",
-                DescbenchWarning,
-                stacklevel=2,
-            )
-        return features[[row[text] for text in texts]]  # (T, D)
-
-    @property
-    def context_length(self) -> int:
-        """The most tokens of a text that are read."""
-        return int(self._tokenizer.context_length)
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """How many tokens each text has, with its start and end, before any are cut off. Loads no weights."""
-        padding = self._tokenizer([""])[0].mode().values
-        counts: list[int] = []
-        for start in range(0, len(texts), self.batch_size):
-            batch = list(texts[start : start + self.batch_size])
-            room = max(self.context_length, 4 + max(len(text.encode("utf-8", "replace")) for text in batch))
-            counts += (self._tokenizer(batch, room) != padding).sum(dim=1).tolist()
-        return counts
-
-    @cached_property
-    def _tokenizer(self) -> Any:
+    def _load_tokenizer(self) -> Tokenizer:
         import open_clip
 
         with self._told():
-            return open_clip.get_tokenizer(self._model_name)
+            tokenizer = open_clip.get_tokenizer(self._model_name)
+            padding = int(tokenizer([""])[0].mode().values)
+
+        def lengths(texts: list[str]) -> list[int]:
+            room = max(tokenizer.context_length, 4 + max(len(text.encode("utf-8", "replace")) for text in texts))
+            counts: list[int] = (tokenizer(texts, room) != padding).sum(dim=1).tolist()
+            return counts
+
+        return Tokenizer(lambda texts: {"text": tokenizer(texts)}, lengths, int(tokenizer.context_length), padding)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -174,21 +99,43 @@ class OpenCLIPEncoder:
         finally:
             logging.disable(before)
 
-    @cached_property
-    def _loaded(self) -> _Loaded:
+    def _load(self) -> Towers:
         """Raises `InputError` for weights or a tokenizer that do not fit, `AccessError` where they cannot be had."""
         import open_clip
 
         if self._tag is not None:
             _check_tag(self._model_name, self._tag)
-        device = _device(self.device)
+        precision = "fp32" if self.compute.precision == "amp" else self.compute.precision
+        device = self.compute.where
         with self._told():
             model, preprocess = open_clip.create_model_from_pretrained(
-                self._model_name, self._tag, precision=self.precision, device=device
+                self._model_name, self._tag, precision=precision, device=device
             )
             dimension = int(open_clip.get_model_config(self._model_name)["embed_dim"])
+        if self._kind == "hf-hub":
+            _check_config(self._hub_config(), f"{self.argument}/{_CONFIG}")
         model.eval()
-        return _Loaded(model, preprocess, self._tokenizer, device, open_clip.get_input_dtype(self.precision), dimension)
+        bias = getattr(model, "logit_bias", None)
+        whole: Any = partial(model.encode_text, normalize=False)
+        encode_texts, needed = (whole, None) if self.compute.compile else _text_tower(model)
+        return Towers(
+            preprocess=preprocess,
+            encode_images=self.compute.compiled(
+                lambda pixels: model.encode_image(pixels.to(self.compute.dtype), normalize=False)
+            ),
+            encode_texts=self.compute.compiled(encode_texts),
+            needed=needed,
+            dimension=dimension,
+            vocabulary=int(getattr(model, "text", model).vocab_size),
+            logit_scale=math.exp(model.logit_scale.item()),
+            logit_bias=None if bias is None else bias.item(),
+        )
+
+    def _hub_config(self) -> Any:
+        from huggingface_hub import hf_hub_download
+
+        path = hf_hub_download(self.argument.partition(":")[2], _CONFIG)
+        return json.loads(Path(path).read_text(encoding="utf-8"))
 
     def _explained(self, error: BaseException) -> InputError | AccessError:
         reason = shorten(str(error), 300, placeholder=" ...").rstrip(".") or type(error).__name__
@@ -197,6 +144,11 @@ class OpenCLIPEncoder:
             return AccessError(
                 f"cannot get {self!r}: {reason}. Check its name and the network; without network, copy the model's "
                 f"folder ({_CONFIG}, weights, tokenizer) here and give open_clip:local-dir:PATH."
+            )
+        if self._kind == "local-dir" and remote and self._text_model:
+            return AccessError(
+                f"{self!r} has the text tower {self._text_model!r} and cannot get its configuration: {reason}. Run it "
+                "once with network, or put that config.json into a folder and name the folder as hf_model_name."
             )
         return InputError(
             f"cannot load {self!r}: {reason}. What would do: weights, {_CONFIG} and tokenizer of one and the same "
@@ -210,7 +162,7 @@ class OpenCLIPEncoder:
         repository = self.argument.partition(":")[2]
         found = try_to_load_from_cache(repository, _CONFIG)
         if not isinstance(found, str):
-            _ = self._loaded
+            _ = self._towers
             found = try_to_load_from_cache(repository, _CONFIG)
         return Path(found).parent.name if isinstance(found, str) else version("open_clip_torch")
 
@@ -223,38 +175,74 @@ def _loading_errors() -> tuple[type[Exception], ...]:
             StopIteration, AssertionError, pickle.UnpicklingError)  # fmt: skip
 
 
-def _unit(encoded: Tensor) -> Tensor:
-    """(N, D) of any precision and device -> (N, D) float32 on the CPU, unit rows."""
-    rows = encoded.float().cpu()
-    rows /= rows.norm(dim=-1, keepdim=True)
-    return rows
+def _text_tower(model: Any) -> tuple[Callable[..., Tensor], Callable[..., Tensor] | None]:
+    """The model's `encode_text`, also for batches that are cut, and `Towers.needed`.
+
+    A causal tower that reads its feature off the end of the text never sees what comes after it, and a text tower of
+    transformers masks its padding. SigLIP, MobileCLIP-S and CoCa see theirs: there nothing is cut.
+    """
+    from open_clip.hf_model import HFTextEncoder
+    from open_clip.model import CLIP
+    from open_clip.transformer import TextTransformer
+
+    plain = partial(model.encode_text, normalize=False)
+    tower = getattr(model, "text", model)
+    if isinstance(tower, HFTextEncoder):
+        return plain, partial(_last, padding=tower.config.pad_token_id)
+    if not isinstance(tower, CLIP | TextTransformer) or getattr(tower, "cls_emb", None) is not None:
+        return plain, None
+    pool, end = (tower.text_pool_type, tower.text_eos_id) if tower is model else (tower.pool_type, tower.eos_id)
+    if tower.attn_mask is None or pool not in ("argmax", "eos"):
+        return plain, None
+    needed = partial(_end, end=end) if pool == "eos" else _largest
+    return _shortened(model, tower), needed
 
 
-def _cut_off(tokenizer: Any, texts: list[str], tokens: Tensor) -> list[str]:
-    """The texts that lost tokens. Tokenizers cut without a word, so those that fill their row get twice the room."""
-    padding = tokenizer([""])[0].mode().values
-    full = (tokens[:, -2:] != padding).any(dim=1).tolist()  # the last two: some end a text with the padding token
-    texts = [text for text, is_full in zip(texts, full, strict=True) if is_full]
-    if not texts:
-        return []
-    length = tokens.shape[1]
-    short, long = tokenizer(texts, length), tokenizer(texts, 2 * length)
-    lost = (long != padding).sum(dim=1) > (short != padding).sum(dim=1)
-    return [text for text, is_lost in zip(texts, lost.tolist(), strict=True) if is_lost]
-
-
-def _device(name: str) -> torch.device:
+def _last(text: Tensor, padding: int) -> Tensor:
+    """(B, L) -> (B,): up to the last token that is no padding."""
     import torch
 
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise SpecError(f"no device {name!r}. There are: auto, cpu, cuda, cuda:0, mps.") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {name!r} was asked for, and torch sees no GPU here. Use device auto or cpu.")
-    return device
+    return ((text != padding) * torch.arange(1, text.shape[1] + 1)).amax(dim=1).clamp_min(1)
+
+
+def _end(text: Tensor, end: int) -> Tensor:
+    """(B, L) -> (B,): up to the first token that ends a text."""
+    return (text == end).int().argmax(dim=1) + 1
+
+
+def _largest(text: Tensor) -> Tensor:
+    """(B, L) -> (B,): up to the largest token, which ends a text in CLIP's vocabulary."""
+    return text.argmax(dim=1) + 1
+
+
+def _shortened(model: Any, tower: Any) -> Callable[[Tensor], Tensor]:
+    """The model's own `encode_text`, which adds a table of positions and a mask of full length, with both cut."""
+    import torch
+
+    class Whole(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, text: Tensor) -> Tensor:
+            features: Tensor = self.model.encode_text(text, normalize=False)
+            return features
+
+    whole = Whole()
+    prefix = "model" if tower is model else "model.text"
+    lock = threading.Lock()  # the tables are exchanged for the time of a call
+
+    def encode(text: Tensor) -> Tensor:
+        length = text.shape[1]
+        tables = {
+            f"{prefix}.positional_embedding": tower.positional_embedding[:length],
+            f"{prefix}.attn_mask": tower.attn_mask[:length, :length],
+        }
+        with lock:
+            features: Tensor = torch.func.functional_call(whole, tables, (text,))
+        return features
+
+    return encode
 
 
 def _architectures() -> list[str]:
@@ -321,8 +309,8 @@ def _check_tag(architecture: str, tag: str) -> None:
         )
 
 
-def _check_folder(folder: Path) -> None:
-    """Raises `InputError` for a folder that cannot be a model of open_clip's; reads the configuration only."""
+def _check_folder(folder: Path) -> dict[str, Any]:
+    """The `text_cfg` of a folder, without a look at its weights. Raises `InputError` for what is no model's folder."""
     if not folder.is_dir():
         raise InputError(f"no folder {str(folder)!r}. Give the path of a folder with {_CONFIG} and weights.")
     path = folder / _CONFIG
@@ -332,32 +320,56 @@ def _check_folder(folder: Path) -> None:
             "Copy it from where the model comes from; the models of open_clip on the hub have one."
         )
     try:
-        model = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
-        missing = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in model]
-        own_tokenizer = "hf_tokenizer_name" in model["text_cfg"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{str(path)!r} is not a configuration of open_clip ({type(error).__name__}: {error}). What would do: JSON "
-            'with {"model_cfg": {"embed_dim", "vision_cfg", "text_cfg"}, "preprocess_cfg": {}}.'
-        ) from error
-    if missing:
-        raise InputError(f"{str(path)!r}: model_cfg has no {listed(missing)}. Copy the whole file of the model.")
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        problem = f"{str(path)!r} is not a configuration of open_clip: {error}"
+        raise InputError(f"{problem}. Copy the file of the model again.") from error
+    text: dict[str, Any] = _check_config(config, str(path))["text_cfg"]
     names = [file.name for file in folder.iterdir()]
     if not any(name.endswith(_WEIGHTS) for name in names):
         raise InputError(
             f"{str(folder)!r} has no weights. What would do: a {' or '.join(_WEIGHTS)} file, for example "
             "open_clip_model.safetensors."
         )
-    if own_tokenizer and not any(name.startswith(_TOKENIZER) for name in names):
+    if "hf_tokenizer_name" in text and not any(name.startswith(_TOKENIZER) for name in names):
         raise InputError(
-            f"{str(folder)!r} has no tokenizer, and its {_CONFIG} asks for {model['text_cfg']['hf_tokenizer_name']!r}. "
+            f"{str(folder)!r} has no tokenizer, and its {_CONFIG} asks for {text['hf_tokenizer_name']!r}. "
             "Copy the tokenizer files (tokenizer.json, tokenizer_config.json) of the model into the folder."
         )
+    return text
+
+
+def _check_config(config: Any, where: str) -> dict[str, Any]:
+    """The `model_cfg` of an open_clip_config.json. Raises `InputError` for one that lacks what open_clip would replace
+    by OpenAI's: the way images are prepared, or the tokenizer."""
+    try:
+        model: dict[str, Any] = config["model_cfg"]
+        missing = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in model]
+        text, images = model.get("text_cfg", {}), config.get("preprocess_cfg", {})
+        unsaid = [key for key in ("mean", "std") if key not in images]
+        foreign = not text.get("hf_tokenizer_name") and text.get("vocab_size", _VOCABULARY) != _VOCABULARY
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{where!r} is not a configuration of open_clip ({type(error).__name__}: {error}). What would do: JSON "
+            'with {"model_cfg": {"embed_dim", "vision_cfg", "text_cfg"}, "preprocess_cfg": {"mean", "std"}}.'
+        ) from error
+    if missing:
+        raise InputError(f"{where!r}: model_cfg has no {listed(missing)}. Copy the whole file of the model.")
+    if unsaid:
+        raise InputError(
+            f"{where!r}: preprocess_cfg has no {listed(unsaid)}, and open_clip would take OpenAI's, which are wrong "
+            "for many models. Copy the whole file of the model, or write there what it was trained with."
+        )
+    if foreign:
+        raise InputError(
+            f"{where!r}: text_cfg has a vocabulary of {text['vocab_size']} tokens and no hf_tokenizer_name, and "
+            f"open_clip would take OpenAI's tokenizer of {_VOCABULARY}. Name the model's own, and copy its files."
+        )
+    return model
 
 
 def _folder_digest(folder: Path) -> str:
     """A hash of what the features depend on, and not of where the folder lies."""
-    files = sorted(
+    return files_digest(
         file for file in folder.iterdir() if file.is_file() and (file.suffix in _WEIGHTS or file.name.startswith(_READ))
     )
-    return hashlib.sha256(json.dumps([(file.name, digest(file)) for file in files]).encode()).hexdigest()

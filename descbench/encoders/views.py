@@ -1,16 +1,17 @@
-"""Many views of a picture as one feature: crops, weighted by how much each is like the whole."""
+"""Many views of a picture: as one feature, weighted by how much each crop is like the whole, or each kept apart."""
 
 from __future__ import annotations
 
 import ast
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import exp
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from math import exp, log
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from descbench.devices import Compute
 from descbench.encoders.base import Encoder
 from descbench.errors import InputError, SpecError
 
@@ -19,43 +20,74 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _SHARPNESS = exp(4)  # what a similarity is multiplied by before the softmax, as in WCA
-_SMALLEST, _LARGEST = 0.5, 0.9  # the side of a crop, as a share of the shorter side of the picture
+_SMALLEST, _LARGEST = 0.5, 0.9  # the side of a square crop, as a share of the shorter side of the picture
+_AREA, _ASPECT, _TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10  # of a resized crop, as in torchvision's RandomResizedCrop
 
 
 @dataclass(frozen=True)
-class Crops:
-    """`crops(60)`: so many square crops at random places. Which ones follows from the pixels and the seed alone."""
+class Cuts:
+    """So many crops at random: which ones follows from the pixels and the seed alone."""
 
-    count: int = 60
+    spelled: ClassVar[str]
+
+    count: int
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name, least in (("count", 1), ("seed", 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise InputError(f"{name}={value!r} of crops is not possible; it is a whole number from {least} on")
+                where = f"{name}={value!r} of {self.spelled}"
+                raise InputError(f"{where} is not possible; it is a whole number from {least} on")
 
     def __repr__(self) -> str:
-        return f"crops({self.count}" + (f", seed={self.seed})" if self.seed else ")")
+        told = [f"{f.name}={getattr(self, f.name)!r}" for f in fields(self)[1:] if getattr(self, f.name) != f.default]
+        return f"{self.spelled}({', '.join([str(self.count), *told])})"
 
-    @classmethod
-    def parse(cls, spec: str) -> Crops:
-        """Crops from their spelling. Raises `SpecError` for anything else."""
-        try:
-            call = ast.parse(spec.strip(), mode="eval").body
-            if isinstance(call, ast.Name) and call.id == "crops":
-                return cls()
-            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "crops":
-                named = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
-                return cls(*map(ast.literal_eval, call.args), **named)
-        except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-            pass
-        raise SpecError(f"no views {spec!r:.80}; write crops(60) or crops(60, seed=1)")
+    @property
+    def kept_apart(self) -> bool:
+        """Whether a picture is all its views, and not their mean."""
+        return False
+
+    @property
+    def identity(self) -> str:
+        """For caches: what the crops of a picture depend on."""
+        return repr(self)
+
+    def of(self, image: PIL.Image.Image) -> list[PIL.Image.Image]:
+        """The crops of a picture."""
+        raise NotImplementedError
+
+    def _draw(self, image: PIL.Image.Image) -> np.random.Generator:
+        digest = hashlib.sha256(f"{self.seed} {image.size} {image.mode}".encode() + image.tobytes()).digest()
+        return np.random.default_rng(list(digest))
+
+
+@dataclass(frozen=True, repr=False)
+class Crops(Cuts):
+    """`crops(60)`: square crops of half to nine tenths of the shorter side, as in WCA; `apart=True` keeps each."""
+
+    spelled: ClassVar[str] = "crops"
+
+    count: int = 60
+    apart: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.apart, bool):
+            raise InputError(f"apart={self.apart!r} of crops is not possible; it is True or False")
+
+    @property
+    def kept_apart(self) -> bool:
+        return self.apart
+
+    @property
+    def identity(self) -> str:
+        return f"{self!r},{_SMALLEST},{_LARGEST}" + ("" if self.apart else f",{_SHARPNESS:.6f}")
 
     def of(self, image: PIL.Image.Image) -> list[PIL.Image.Image]:
         """The crops of a picture. A picture of one pixel has itself as every crop."""
-        digest = hashlib.sha256(f"{self.seed} {image.size} {image.mode}".encode() + image.tobytes()).digest()
-        draw = np.random.default_rng(list(digest))
+        draw = self._draw(image)
         width, height = image.size
         sides = draw.uniform(_SMALLEST, _LARGEST, self.count) * min(width, height)
         sides = np.maximum(1, np.rint(sides)).astype(int)
@@ -65,16 +97,85 @@ class Crops:
         return [image.crop((left, top, left + side, top + side)) for left, top, side in boxes]
 
 
-class Views:
-    """An encoder that sees a picture as the mean of its crops, weighted by a softmax over their similarity to the whole
-    picture: the image side of WCA (Li et al. 2024, Visual-Text Cross Alignment). Texts are as they were.
+@dataclass(frozen=True, repr=False)
+class Resized(Cuts):
+    """`resized(50)`: crops of 8 % to 100 % of the area and an aspect of 3:4 to 4:3, each squeezed into a square and,
+    one time in two, seen in a mirror; always kept apart. The views of AWT (Zhu et al. 2024).
 
-    Since the weights follow from the picture alone, a picture stays one vector, and every method works on it as before.
+    Differs from the authors' code, which squeezes to the size of the model's input at once: here a crop becomes a
+    square of its longer side, and the model's own preprocessing sets the size.
     """
 
-    protocol = "multi-view"
+    spelled: ClassVar[str] = "resized"
 
-    def __init__(self, encoder: Encoder, views: Crops) -> None:
+    count: int = 50
+
+    @property
+    def kept_apart(self) -> bool:
+        return True
+
+    @property
+    def identity(self) -> str:
+        return f"{self!r},{_AREA},{_ASPECT},{_TRIES}"
+
+    def of(self, image: PIL.Image.Image) -> list[PIL.Image.Image]:
+        """The crops of a picture, squares."""
+        from PIL.Image import Resampling, Transpose
+
+        draw = self._draw(image)
+        boxes = self.boxes(image.size, draw)
+        squares = [image.resize((max(w, h),) * 2, Resampling.BICUBIC, (x, y, x + w, y + h)) for x, y, w, h in boxes]
+        mirrored = draw.random(self.count) < 0.5
+        return [
+            square.transpose(Transpose.FLIP_LEFT_RIGHT) if mirror else square
+            for square, mirror in zip(squares, mirrored.tolist(), strict=True)
+        ]
+
+    def boxes(self, size: tuple[int, int], draw: np.random.Generator) -> list[tuple[int, int, int, int]]:
+        """Left, top, width and height of each crop: the first of ten draws that fits, else the middle."""
+        width, height = size
+        shape = (self.count, _TRIES)
+        areas = width * height * draw.uniform(*_AREA, shape)
+        aspects = np.exp(draw.uniform(log(_ASPECT[0]), log(_ASPECT[1]), shape))
+        sides = np.rint(np.sqrt(np.stack([areas * aspects, areas / aspects], axis=-1))).astype(int)  # (count, tries, 2)
+        fits = ((sides > 0) & (sides <= size)).all(axis=-1)  # (count, tries)
+        chosen = sides[np.arange(self.count), fits.argmax(axis=1)]  # (count, 2)
+        corners = (draw.random((self.count, 2)) * (np.array(size) - chosen + 1)).astype(int)
+        middle = [min(width, round(height * _ASPECT[1])), min(height, round(width / _ASPECT[0]))]
+        unfit = np.flatnonzero(fits.sum(axis=1) == 0)
+        chosen[unfit] = middle
+        corners[unfit] = (np.array(size) - middle) // 2
+        found = np.concatenate([corners, chosen], axis=1).tolist()
+        return [(left, top, wide, high) for left, top, wide, high in found]
+
+
+CUTS: dict[str, type[Crops] | type[Resized]] = {kind.spelled: kind for kind in (Crops, Resized)}
+
+
+def cuts(spec: str) -> Cuts:
+    """Crops from their spelling: "crops(60)", "crops(50, apart=True)", "resized(50)". Raises `SpecError` for others."""
+    try:
+        call = ast.parse(spec.strip(), mode="eval").body
+        if isinstance(call, ast.Name) and call.id in CUTS:
+            return CUTS[call.id]()
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in CUTS:
+            named = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+            return CUTS[call.func.id](*map(ast.literal_eval, call.args), **named)
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        pass
+    raise SpecError(f"no views {spec!r:.80}; write crops(60), crops(60, seed=1), crops(50, apart=True) or resized(50)")
+
+
+class Views:
+    """An encoder that looks at a picture in crops. Texts are as they were.
+
+    Either as their mean, weighted by a softmax over their similarity to the whole picture: the image side of WCA (Li et
+    al. 2024, Visual-Text Cross Alignment). The weights follow from the picture alone, so a picture stays one vector,
+    and every method works on it as before. Or kept apart, the whole picture first: for `awt`, which weighs views by
+    texts. Any other method then sees the whole picture only.
+    """
+
+    def __init__(self, encoder: Encoder, views: Cuts) -> None:
         self._encoder = encoder
         self.views = views
 
@@ -82,12 +183,21 @@ class Views:
         return f"{self._encoder!r} with {self.views!r}"
 
     @property
+    def protocol(self) -> str:
+        """Views that are kept apart are not seen until a method looks at them."""
+        return "" if self.views.kept_apart else "multi-view"
+
+    @property
+    def compute(self) -> Compute | None:
+        return getattr(self._encoder, "compute", None)
+
+    @property
     def name(self) -> str:
         return f"{self._encoder.name} with {self.views!r}"
 
     @property
     def fingerprint(self) -> str:
-        return f"{self._encoder.fingerprint}|{self.views!r},{_SMALLEST},{_LARGEST},{_SHARPNESS:.6f}"
+        return f"{self._encoder.fingerprint}|{self.views.identity}"
 
     @property
     def logit_scale(self) -> float:
@@ -98,14 +208,25 @@ class Views:
         return self._encoder.encode_texts(texts)
 
     def encode_images(self, images: Sequence[PIL.Image.Image]) -> Tensor:
-        """(N, D): picture by picture, so that only the crops of one are in memory."""
+        """(N, D), or (N, 1 + V, D) of views that are kept apart: picture by picture, so that only the crops of one are
+        in memory."""
         import torch
 
         rows = []
         for image in images:
             seen = self._encoder.encode_images([image, *self.views.of(image)]).float()  # (1 + V, D)
-            whole, crops = seen[0], seen[1:]
-            weights = torch.softmax(crops @ whole * _SHARPNESS, dim=0)  # (V,)
-            mean = weights @ crops
-            rows.append(mean / torch.linalg.vector_norm(mean).clamp_min(1e-12))
-        return torch.stack(rows) if rows else self._encoder.encode_images([])
+            rows.append(seen if self.views.kept_apart else _mean(seen[0], seen[1:]))
+        if rows:
+            return torch.stack(rows)
+        none = self._encoder.encode_images([])
+        return none[:, None].expand(0, 1 + self.views.count, -1) if self.views.kept_apart else none
+
+
+def _mean(whole: Tensor, crops: Tensor) -> Tensor:
+    """The mean (D,) of crops (V, D), weighted by their similarity to the whole picture (D,)."""
+    import torch
+
+    weights = torch.softmax(crops @ whole * _SHARPNESS, dim=0)  # (V,)
+    mean = weights @ crops
+    unit: Tensor = mean / torch.linalg.vector_norm(mean).clamp_min(1e-12)
+    return unit

@@ -161,7 +161,7 @@ def _how(given: str, name: str) -> str:
 
 def write(descriptions: Descriptions, path: str | Path, format: str = "descbench") -> None:
     """Write what other tools read. dclip and cupl are one form; fudd writes X_prompt_pairs.json and, beside it,
-    X_class_names.json; only csv and descbench hold everything.
+    X_class_names.json; csv holds classes and pairs, and only descbench sets too.
 
     Warns (`DescbenchWarning`) of what a form cannot hold and leaves out.
     Raises `InputError` where it cannot hold the descriptions at all, and names the form that can.
@@ -171,6 +171,9 @@ def write(descriptions: Descriptions, path: str | Path, format: str = "descbench
             f"no format {format!r} to write{nearest(format, WRITABLE) or '.'} There are: {listed(WRITABLE)}."
         )
     path = Path(path)
+    if descriptions.sets and format != "descbench":
+        several = not (descriptions.classes or descriptions.pairs)
+        _cannot_hold(f"{len(descriptions.sets)} sets", format, "descbench", everything=several)
     if format == "descbench":
         descriptions.save(path)
     elif format == "csv":

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from statistics import median
 
-from descbench.descriptions import Descriptions, Pair
+from descbench.descriptions import Descriptions, Pair, side_of
+from descbench.errors import listed
 from descbench.lint.copies import Folds, leaked, on_both_sides, repeated
 from descbench.lint.findings import CODES, Code, Finding, Subject, found_in, subjects_of
 from descbench.lint.names import named
@@ -42,8 +43,8 @@ def fixed(descriptions: Descriptions, findings: Iterable[Finding]) -> Descriptio
     """The same without what can be mended in safety; a text that no finding is about stays as it is, byte by byte.
 
     Blanks, bullets, bold marks and tags around a text go; so do a class's repeated texts, and texts that say nothing.
-    A class's last text is never dropped: linting the result still finds it. Pairs lose no text, since their captions
-    belong together.
+    A class's last text is never dropped: linting the result still finds it. Pairs and sets lose no text, since their
+    captions belong together.
     """
     about: dict[tuple[int, ...], list[Finding]] = defaultdict(list)
     for finding in findings:
@@ -53,7 +54,11 @@ def fixed(descriptions: Descriptions, findings: Iterable[Finding]) -> Descriptio
     pairs: dict[Pair, tuple[list[str], list[str]]] = {}
     for (a, b), (first, second) in descriptions.pairs.items():
         pairs[a, b] = _cleaned(first, about.get((a, b), ())), _cleaned(second, about.get((b, a), ()))
-    return replace(descriptions, classes=classes, pairs=pairs)
+    sets = {
+        ids: {id_: _cleaned(texts, about.get(side_of(id_, ids), ())) for id_, texts in said.items()}
+        for ids, said in descriptions.sets.items()
+    }
+    return replace(descriptions, classes=classes, pairs=pairs, sets=sets)
 
 
 def _mended(texts: list[str], findings: Sequence[Finding]) -> list[str]:
@@ -79,16 +84,17 @@ def _cleaned(texts: list[str], findings: Sequence[Finding]) -> list[str]:
 
 
 def empty(descriptions: Descriptions, subjects: Sequence[Subject]) -> Iterator[Finding]:
-    """Classes that have a name and no text, and sides of pairs without a caption. A file of pairs needs no classes."""
-    if descriptions.classes or not descriptions.pairs:
+    """Classes that have a name and no text, and those without a caption in a pair or set; a file of such needs no
+    descriptions of classes."""
+    if descriptions.classes or not (descriptions.pairs or descriptions.sets):
         for id_ in sorted({*descriptions.names, *descriptions.classes}):
             if not descriptions.classes.get(id_):
                 subject = Subject((id_,), descriptions.names.get(id_, ""), [])
                 yield found_in(subject, "empty", "", "no description: it is scored by its bare name")
     for subject in subjects:
-        if len(subject.ids) == 2 and not subject.texts:
-            rival = descriptions.names.get(subject.ids[1], "its rival")
-            yield found_in(subject, "empty", "", f"no caption against {rival}")
+        if len(subject.ids) > 1 and not subject.texts:
+            rivals = (descriptions.names.get(rival, "its rival") for rival in subject.ids[1:])
+            yield found_in(subject, "empty", "", f"no caption against {listed(rivals)}")
 
 
 def uneven(subjects: Sequence[Subject]) -> Iterator[Finding]:

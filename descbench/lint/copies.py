@@ -1,14 +1,14 @@
-"""Texts that stand where they stood before: in the same class, on both sides of a pair, or copied from elsewhere."""
+"""Texts that stand where they stood before: in the same class, with a rival of it, or copied from elsewhere."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 from typing import NamedTuple
 
-from descbench.descriptions import Descriptions
+from descbench.descriptions import Descriptions, side_of
 from descbench.lint.findings import WORD, Finding, Subject, found_in, these
 from descbench.lint.names import words_of
 from descbench.lint.texts import clean
@@ -42,13 +42,21 @@ def repeated(subject: Subject, folds: Folds) -> Iterator[Finding]:
 
 
 def on_both_sides(descriptions: Descriptions, folds: Folds) -> Iterator[Finding]:
-    for (a, b), (first, second) in descriptions.pairs.items():
-        others = {folds[text] for text in second}
-        subject = Subject((a, b), descriptions.names.get(a, ""), first)
-        for text in dict.fromkeys(first):
-            if folds[text] in others:
-                rival = descriptions.names.get(b, "its rival")
-                yield found_in(subject, "same-as-rival", text, f"{rival} has it as well, so it tells nothing apart")
+    """Captions that a later class of the same pair or set has as well."""
+    pairs = ((ids, dict(zip(ids, both, strict=True))) for ids, both in descriptions.pairs.items())
+    together: Iterator[tuple[tuple[int, ...], Mapping[int, list[str]]]] = chain(pairs, descriptions.sets.items())
+    for ids, said in together:
+        later: dict[str, int] = {}
+        found: list[Finding] = []
+        for id_ in reversed(ids):
+            subject = Subject(side_of(id_, ids), descriptions.names.get(id_, ""), said[id_])
+            for text in dict.fromkeys(subject.texts):
+                if (rival := later.get(folds[text])) is not None:
+                    called = descriptions.names.get(rival, "its rival")
+                    message = f"{called} has it as well, so it tells nothing apart"
+                    found.append(found_in(subject, "same-as-rival", text, message))
+            later.update((folds[text], id_) for text in subject.texts)
+        yield from found
 
 
 # Copied lines

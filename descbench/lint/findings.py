@@ -30,7 +30,7 @@ CODES: dict[str, Code] = {
     "truncated": Code("warning", False, "a text that lost its end or its beginning"),
     "duplicate": Code("warning", True, "the very text once more in its class"),
     "same-folded": Code("warning", True, "the same text but for case, blanks and bullets"),
-    "same-as-rival": Code("warning", False, "a caption that a pair has on both sides"),
+    "same-as-rival": Code("warning", False, "a caption that two classes of a pair or set share"),
     "too-long": Code("warning", False, "more tokens than the text encoder reads"),
     "rival-name": Code("warning", False, "the name of another class"),
     "negation": Code("warning", False, "what is not there"),
@@ -45,7 +45,7 @@ CODES: dict[str, Code] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """`ids` is (class,), or (class, rival) where it is about two; () where it is about the whole file."""
+    """`ids` is (class,), or (class, rival, ...) where it is about several; () where it is about the whole file."""
 
     code: str
     severity: str
@@ -56,7 +56,7 @@ class Finding:
 
 
 class Subject(NamedTuple):
-    """The texts of a class, or those of one side of a pair."""
+    """The texts of a class, or those of one class of a pair or set against the others."""
 
     ids: tuple[int, ...]
     name: str
@@ -64,12 +64,8 @@ class Subject(NamedTuple):
 
 
 def subjects_of(descriptions: Descriptions) -> Iterator[Subject]:
-    names = descriptions.names
-    for id_, texts in descriptions.classes.items():
-        yield Subject((id_,), names.get(id_, ""), texts)
-    for (a, b), (first, second) in descriptions.pairs.items():
-        yield Subject((a, b), names.get(a, ""), first)
-        yield Subject((b, a), names.get(b, ""), second)
+    for side, texts in descriptions.sides():
+        yield Subject(side, descriptions.names.get(side[0], ""), texts)
 
 
 def found_in(subject: Subject, code: str, text: str, message: str) -> Finding:

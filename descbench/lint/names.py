@@ -89,7 +89,7 @@ class _Index:
 
 
 def named(descriptions: Descriptions, subjects: Sequence[Subject]) -> Iterator[Finding]:
-    """Texts that name their own class, or another one. Captions of pairs name their class on purpose.
+    """Texts that name their own class, or another one. Captions of pairs and sets name their class on purpose.
 
     Sentences do so as well: where half of all texts name their class, that is the style of the file, and said once.
     """
@@ -118,7 +118,7 @@ def named(descriptions: Descriptions, subjects: Sequence[Subject]) -> Iterator[F
 
 def _foreign(words: tuple[str, ...], id_: int, subject: Subject, mine: Sequence[tuple[str, ...]]) -> bool:
     """Whether a mention is of another class, and not of what the own name says too: a wheaten terrier is a terrier."""
-    if id_ in subject.ids[:1] or (len(subject.ids) == 2 and id_ != subject.ids[1]):
+    if id_ in subject.ids[:1] or (len(subject.ids) > 1 and id_ not in subject.ids[1:]):
         return False
     if len(words) == 1 and words[0] in _ALSO_ORDINARY:
         return False

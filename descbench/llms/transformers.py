@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from descbench.devices import pick_device
 from descbench.errors import AccessError, DescbenchWarning, InputError, SpecError, listed
 from descbench.llms.rows import Grammar, Gumbel, Leave, Row, chance_of, joined
 from descbench.parsing import SCHEMAS
@@ -333,7 +334,7 @@ class TransformersLLM:
         else:
             model_id, revision = self._revision
             source = {"pretrained_model_name_or_path": model_id, "revision": revision}
-        device = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        device = pick_device(self.device, float64=True)  # the noise of sampling needs it
         try:
             with _quiet():
                 tokenizer = AutoTokenizer.from_pretrained(**source)

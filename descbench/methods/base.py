@@ -14,23 +14,27 @@ from descbench.prompts import Question, Reply
 from descbench.texts import TextBank
 from descbench.vocabulary import Vocabulary
 
-Pool = Literal["mean_score", "mean_feature", "max_score", "mean_prob"]
+Pool = Literal["mean_score", "mean_feature", "max_score", "mean_prob", "transport"]
 POOLS: tuple[Pool, ...] = ("mean_score", "mean_feature", "max_score", "mean_prob")
+"""Those of one vector a picture, for a parameter `pool`. `transport` needs many, and `awt` is its name."""
 
 Subject = tuple[int, ...]
-"""What a question is about: one class `(id,)`, or two `(id, id)`."""
+"""What a question is about: one class `(id,)`, two `(id, id)`, or a set of classes by their ascending ids."""
+
+About = Literal["nothing", "class", "pair", "set"]
 
 
 @dataclass(frozen=True)
 class Method:
     """The base of every method: a frozen dataclass of parameters, whose defaults are the paper's.
 
-    `asks_about` says what its questions are about. A subclass gives `texts`, and, when it asks, `question` and `parse`.
+    `asks_about` says what its questions are about. A subclass gives `texts`, and, when it asks, `questions` and `parse`
+    (or `read`).
     `repr(method)` is its spelling on the command line and its identity in caches: `spec.method(repr(m)) == m`.
     """
 
     spelled: ClassVar[str] = ""
-    asks_about: ClassVar[Literal["nothing", "class", "pair"]] = "nothing"
+    asks_about: ClassVar[About] = "nothing"
 
     @property
     def pool(self) -> Pool:
@@ -53,12 +57,16 @@ class Method:
 
     def subjects(self, vocabulary: Vocabulary, sets: np.ndarray | None = None) -> list[Subject]:
         """All that the method asks about when the classes of each row of `sets` (S, k), given as ids, compete with each
-        other; without `sets`, when all do. Two classes of one name are no pair: nothing can be asked about them."""
+        other; without `sets`, when all do. Two classes of one name are no pair, and one in a set: nothing can be asked
+        about them."""
         if self.asks_about == "nothing":
             return []
         rows = vocabulary.ids[None, :] if sets is None else sets
         if self.asks_about == "class":
             return [(id_,) for id_ in dict.fromkeys(rows.ravel().tolist())]
+        if self.asks_about == "set":
+            found = (_one_of_each_name(vocabulary, row) for row in np.unique(np.sort(rows, axis=1), axis=0).tolist())
+            return [subject for subject in dict.fromkeys(found) if len(subject) > 1]
         columns = np.triu_indices(rows.shape[1], k=1)
         pairs = np.sort(np.stack([rows[:, columns[0]].ravel(), rows[:, columns[1]].ravel()], axis=1), axis=1)
         # Which of the two is asked for first follows from their names, so that no order of classes matters.
@@ -73,8 +81,14 @@ class Method:
         """What the replies say about a subject; empty where they say nothing."""
         raise NotImplementedError
 
+    def read(self, vocabulary: Vocabulary, subject: Subject, replies: Sequence[Reply]) -> Descriptions:
+        """The same, for a method whose replies can be read only with the names of the classes at hand."""
+        return self.parse(subject, replies)
+
     def known(self, subject: Subject, descriptions: Descriptions) -> bool:
         """Whether the descriptions have an entry for this subject already."""
+        if self.asks_about == "set":
+            return descriptions.set(subject) is not None
         if len(subject) == 1:
             return subject[0] in descriptions.classes
         return descriptions.pair(*subject) is not None
@@ -99,7 +113,7 @@ class PairMethod(Method):
     asked for them set by set instead.
     """
 
-    asks_about: ClassVar[Literal["nothing", "class", "pair"]] = "pair"
+    asks_about: ClassVar[About] = "pair"
 
     def captions(self, vocabulary: Vocabulary, descriptions: Descriptions, id: int, rival: int) -> Sequence[str]:
         """What tells the class from this rival."""
@@ -141,7 +155,7 @@ class Wrapper(Method):
 
     # A property, since what a wrapper asks about is what its method asks about.
     @property
-    def asks_about(self) -> Literal["nothing", "class", "pair"]:  # type: ignore[override]
+    def asks_about(self) -> About:  # type: ignore[override]
         return self.method.asks_about
 
     @property
@@ -157,6 +171,15 @@ class Wrapper(Method):
 
     def parse(self, subject: Subject, replies: Sequence[Reply]) -> Descriptions:
         return self.method.parse(subject, replies)
+
+    def read(self, vocabulary: Vocabulary, subject: Subject, replies: Sequence[Reply]) -> Descriptions:
+        return self.method.read(vocabulary, subject, replies)
+
+
+def together(*protocols: str) -> str:
+    """Several protocols as one: each part once, "inductive" where there is none."""
+    parts = (part for protocol in protocols for part in protocol.split(", "))
+    return ", ".join(dict.fromkeys(part for part in parts if part not in ("", "inductive"))) or "inductive"
 
 
 def choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
@@ -175,6 +198,14 @@ def whole(name: str, value: Any, least: int) -> None:
     """Check a parameter that is a whole number; raises `InputError` that says from where on."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise InputError(f"{name}={value!r} is not possible; it is a whole number from {least} on")
+
+
+def _one_of_each_name(vocabulary: Vocabulary, ids: Sequence[int]) -> Subject:
+    """Of ascending ids those whose name no smaller one has."""
+    first: dict[str, int] = {}
+    for id_ in ids:
+        first.setdefault(vocabulary.name(id_), id_)
+    return tuple(first.values())
 
 
 def with_texts(classes: Mapping[int, Sequence[str]], vocabulary: Vocabulary) -> list[Sequence[str]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from descbench.errors import InputError
-from descbench.methods.base import Method, choice, whole
+from descbench.methods.base import Method, Wrapper, choice, whole
 from descbench.methods.differential import Differential
 from descbench.methods.names import Template
 
@@ -56,6 +57,12 @@ class Cascade:
         if self.margin is None:
             return np.arange(len(scores))
         return np.flatnonzero(scores[:, 0] - scores[:, 1] < self.margin)
+
+    def with_stages(self, *stages: Method) -> Cascade:
+        """The same cascade with other stages; itself where they are the same."""
+        if stages == self.stages:
+            return self
+        return Cascade(*stages, k=self.k, margin=self.margin, budget=self.budget)
 
     def _limits(self) -> list[str]:
         """What is spelled of `margin` and `budget`."""
@@ -104,3 +111,19 @@ class FuDD(Cascade):
 def stages_of(method: Method | Cascade) -> tuple[Method, ...]:
     """The stages of a cascade; a plain method is a cascade of one."""
     return method.stages if isinstance(method, Cascade) else (method,)
+
+
+def changed(method: Method | Cascade, change: Callable[[Method], Method]) -> Method | Cascade:
+    """The same method with each of its stages changed, inside what wraps it: `shuffled(dclip)` becomes
+    `shuffled(change(dclip))`."""
+
+    def inside(stage: Method) -> Method:
+        if not isinstance(stage, Wrapper):
+            return change(stage)
+        holder: Any = stage  # each wrapper is a dataclass with a field `method`; their base is none
+        held: Method = replace(holder, method=inside(stage.method))
+        return held
+
+    if isinstance(method, Cascade):
+        return method.with_stages(*map(inside, method.stages))
+    return inside(method)

@@ -13,13 +13,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from descbench.descriptions import Descriptions
+from descbench.descriptions import Descriptions, Side, side_of
 from descbench.methods.base import Method, Wrapper, whole
 from descbench.texts import TextBank, plain
 from descbench.vocabulary import Vocabulary
-
-Side = tuple[int, ...]
-"""Whom a list of texts describes: a class `(id,)`, or a class against a rival `(id, rival)`."""
 
 
 def generator(*content: object) -> np.random.Generator:
@@ -42,7 +39,8 @@ def renamed(text: str, names: Mapping[str, str]) -> str:
 class _Sides:
     """The descriptions of a vocabulary as lists of texts, one a side, and what the classes are called in them.
 
-    Half a million pairs are looked at only for a method that asks about pairs; for any other they are left out.
+    Half a million pairs are looked at only for a method that asks about pairs; for any other they are left out. Of sets
+    only that of the whole vocabulary is there, for a method that asks about sets: it sees no other.
     """
 
     vocabulary: Vocabulary
@@ -63,8 +61,8 @@ class _Sides:
             keys[id_] = (name, seen[name])
         return keys
 
-    def lists(self) -> tuple[dict[Side, list[str]], dict[Side, list[str]]]:
-        """The texts of each class, and of each class against each rival."""
+    def lists(self) -> tuple[dict[Side, list[str]], dict[Side, list[str]], dict[Side, list[str]]]:
+        """The texts of each class, of each class against each rival, and of each class against all others."""
         own = sorted(self.vocabulary.ids.tolist())
         known = self.descriptions
         pairs = known.pairs if self.method.asks_about == "pair" else {}
@@ -76,15 +74,22 @@ class _Sides:
         both: dict[Side, list[str]] = {
             side: texts for a, b in there for side, texts in zip(((a, b), (b, a)), pairs[a, b], strict=True)
         }
-        return {(i,): known.classes[i] for i in own if i in known.classes}, both
+        together = known.set(own) if self.method.asks_about == "set" else None
+        of_set: dict[Side, list[str]] = {}
+        if together is not None:
+            by_name = sorted(own, key=self.keys().__getitem__)  # a side must not depend on the order of the ids
+            of_set = {side_of(id_, by_name): texts for id_, texts in together.items()}
+        return {(i,): known.classes[i] for i in own if i in known.classes}, both, of_set
 
     def mapped(self, change: Callable[[dict[Side, list[str]]], Mapping[Side, list[str]]]) -> Descriptions:
-        """The descriptions with the lists of classes, and then those of pairs, changed."""
-        classes, pairs = map(change, self.lists())
+        """The descriptions with the lists of classes, then those of pairs, and then those of the set, changed."""
+        classes, pairs, of_set = map(change, self.lists())
+        whole = tuple(sorted(self.vocabulary.ids.tolist()))
         return replace(
             self.descriptions,
             classes={side[0]: texts for side, texts in classes.items()},
             pairs={(a, b): (texts, pairs[b, a]) for (a, b), texts in pairs.items() if a < b},
+            sets={whole: {side[0]: texts for side, texts in of_set.items()}} if of_set else {},
         )
 
     def pooled(self, lists: Mapping[Side, list[str]]) -> list[tuple[str, Side]]:
@@ -98,7 +103,8 @@ class _Sides:
     def moved(self, text: str, giver: Side, taker: Side) -> str:
         """A text of one side as another one's: with the taker's name, as it is called now, for the giver's."""
         names = {self.name(old): plain(self.vocabulary.name(new)) for old, new in zip(giver, taker, strict=False)}
-        return renamed(text, names)
+        # Where a rival has the giver's own name, that becomes the taker's own.
+        return renamed(text, names | {self.name(giver[0]): plain(self.vocabulary.name(taker[0]))})
 
 
 class Seeded(Wrapper):

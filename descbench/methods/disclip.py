@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from descbench.descriptions import Descriptions
 from descbench.errors import InputError
-from descbench.methods.base import Method, Pool, Subject, Wrapper, choice, text, whole, with_texts
-from descbench.methods.cascade import Cascade
+from descbench.methods.base import Method, Pool, Subject, Wrapper, choice, text, together, whole, with_texts
+from descbench.methods.cascade import Cascade, changed, stages_of
 from descbench.methods.dclip import DCLIP
 from descbench.methods.names import Template, fill
 from descbench.prompts import Question, Reply
@@ -28,8 +28,8 @@ class Selected(Method):
     Without the name: w x (similarity to "A photo of a {name}.") + mean similarity to its `m` bare descriptors; w = 0 is
     the paper's name-free test. With `named`: "A photo of a {name}, {descriptor}.", repeated in turn up to `m`. Where no
     descriptor fits a class, the first `m` of its own list stand. `own` is the control: all of its own list, no support.
-    Differs from the authors' code: it reports the w that is best on the test set; here w is fixed beforehand, and
-    `Classifier.curve` gives the answers for all of them. A class without support images takes its own list.
+    Differs from the authors' code: it reports the w that is best on the test set; here w is fixed beforehand, or chosen
+    on another split (`Classifier.tuned`). A class without support images takes its own list.
     """
 
     spelled: ClassVar[str] = "selected"
@@ -103,6 +103,14 @@ class DisCLIP(Cascade):
         super().__init__(Template(CAPTION), chosen, k=k)
         object.__setattr__(self, "chosen", chosen)
 
+    def with_stages(self, *stages: Method) -> Cascade:
+        chosen = stages[-1]
+        if len(stages) == 2 and stages[0] == self.stages[0] and type(chosen) is Selected:
+            same = DisCLIP(self.k, chosen.m, chosen.w, chosen.named, chosen.pool, chosen.own)
+            if same.stages == stages:
+                return same
+        return super().with_stages(*stages)
+
     def __repr__(self) -> str:
         given = [f"k={self.k}"] if self.k != 3 else []
         for name in ("m", "w", "named", "pool", "own"):
@@ -136,7 +144,7 @@ class SelectFewshot(Wrapper):
 
     @property
     def protocol(self) -> str:
-        return "uses support labels"
+        return together("uses support labels", self.method.protocol)
 
     def texts(self, vocabulary: Vocabulary, descriptions: Descriptions) -> TextBank:
         """The texts to choose from; the classifier knows the images."""
@@ -155,3 +163,15 @@ def selected_in(stage: object) -> Selected | None:
     """The `selected` that a stage is, or wraps; None where there is none."""
     last = layers_of(stage)[-1]
     return last if isinstance(last, Selected) else None
+
+
+def weight_of(method: Method | Cascade) -> float | None:
+    """The weight w of the name in a follow-up by `selected`; None for a method that has none."""
+    stages = stages_of(method)
+    chosen = selected_in(stages[-1])
+    return chosen.w if chosen is not None and not chosen.named and len(stages) == 2 else None
+
+
+def with_weight(method: Method | Cascade, w: float) -> Method | Cascade:
+    """The same method with another weight of the name."""
+    return changed(method, lambda stage: replace(stage, w=w) if isinstance(stage, Selected) else stage)

@@ -127,4 +127,4 @@ class WaffleAnd(Seeded):
                 turn = generator(self.seed, *own).permutation(len(own)).tolist()
                 texts += islice(cycle([own[i] for i in turn]), self.OWN)
             lists.append([texts[place] for place in kept if place < len(texts)])
-        return replace(TextBank.of(vocabulary, lists), undescribed=bank.undescribed)
+        return replace(TextBank.of(vocabulary, lists), undescribed=bank.undescribed, anchors=bank.anchors)

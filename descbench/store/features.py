@@ -1,14 +1,12 @@
-"""Features in safetensors shards: what an encoder has made once is read back, and then it need not even be loaded."""
+"""What an encoder has made once is read back, and then it need not even be loaded."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
-import warnings
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,51 +14,57 @@ import numpy as np
 import numpy.typing as npt
 
 from descbench.arrays import Rows, check_rows
-from descbench.errors import DescbenchWarning, InputError
+from descbench.errors import InputError
 from descbench.progress import report
+from descbench.store.sets import KeptSet, SetWriter, kept_sets
+from descbench.store.shards import Mask, Shards, report_damage, written_whole
 
 if TYPE_CHECKING:
     import PIL.Image
     from torch import Tensor
 
+    from descbench.devices import Compute
     from descbench.encoders.base import Encoder
 
+_FORMAT = 2  # raised when older files cannot be read any more; part of a folder's name
 _CHUNK = 1024  # texts that a kill may lose
-_MANY = 32  # small shards; when there are more, they become one
-_SMALL = 2**15  # rows
 
 
 class CachedEncoder:
-    """An encoder that keeps text features by exact text and image features by sample id, below `folder`.
+    """An encoder that keeps text features by exact text and image features by sample id, below `root`.
 
-    The files of one fingerprint lie in one folder, `meta.json` beside the shards. Several processes may use it at once:
-    shards are only added (under new names, whole or not at all) and replaced by one that holds the same rows.
+    What belongs to one fingerprint lies in one folder: `meta.json`, the shards of texts and of images (see
+    `store.shards.Shards`), and a list of the samples of each data set (see `store.sets.SetWriter`).
     """
 
-    def __init__(self, encoder: Encoder, folder: str | Path) -> None:
-        self._encoder = encoder
-        self._root = Path(folder).expanduser()
-        self._shelves: dict[str, _Shelf] = {}
+    def __init__(self, encoder: Encoder, root: str | Path) -> None:
+        self.encoder = encoder
+        self._root = Path(root).expanduser()
+        self._shelves: dict[str, Shards] = {}
 
     @property
     def name(self) -> str:
-        return self._encoder.name
+        return self.encoder.name
 
     @property
     def fingerprint(self) -> str:
-        return self._encoder.fingerprint
+        return self.encoder.fingerprint
 
     @property
     def protocol(self) -> str:
-        return getattr(self._encoder, "protocol", "")
+        return getattr(self.encoder, "protocol", "")
+
+    @property
+    def compute(self) -> Compute | None:
+        return getattr(self.encoder, "compute", None)
 
     def __repr__(self) -> str:
-        return repr(self._encoder)
+        return repr(self.encoder)
 
     @property
     def folder(self) -> Path:
         """Where the features of this encoder lie."""
-        return self._root / hashlib.sha256(self.fingerprint.encode()).hexdigest()[:16]
+        return self._root / _folder_name(self.fingerprint)
 
     @property
     def logit_scale(self) -> float:
@@ -68,55 +72,92 @@ class CachedEncoder:
         try:
             return float(json.loads(meta.read_text(encoding="utf-8"))["logit_scale"])
         except FileNotFoundError:
-            return self._encoder.logit_scale
+            return self.encoder.logit_scale
         except (OSError, ValueError, KeyError, TypeError) as error:
-            _report(meta, error)
-            return self._encoder.logit_scale
+            report_damage(meta, str(error))
+            return self.encoder.logit_scale
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Only texts that are not kept go to the encoder, each once; they are kept chunk by chunk."""
+        """(T, D): only texts that are not kept go to the encoder, each once; they are kept chunk by chunk."""
         import torch
 
-        shelf = self._shelf("texts")
-        distinct = list(dict.fromkeys(texts))
-        rows = shelf.recall(distinct)
-        missing = sorted((text for text in distinct if text not in rows), key=lambda text: (len(text), text))
-        for start in range(0, len(missing), _CHUNK):
-            chunk = missing[start : start + _CHUNK]
-            made = check_rows(self._encoder.encode_texts(chunk), chunk, f"encoder {self!r}")
-            self._keep(shelf, chunk, made)
-            rows.update(zip(chunk, made, strict=True))
-            report("encoding texts", start + len(chunk), len(missing))
         if not texts:
-            return self._encoder.encode_texts(texts)
-        return torch.from_numpy(np.stack([rows[text] for text in texts]))  # (T, D)
+            return self.encoder.encode_texts(texts)
+        shelf = self._shelf("texts")
+        place = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        distinct = list(place)
+        found, rows = shelf.recall(distinct)
+        if not found.all():
+            missing = sorted((distinct[i] for i in np.flatnonzero(~found)), key=lambda text: (len(text), text))
+            whole: Rows | None = None  # (distinct, D)
+            for start in range(0, len(missing), _CHUNK):
+                chunk = missing[start : start + _CHUNK]
+                made = check_rows(self.encoder.encode_texts(chunk), chunk, f"encoder {self!r}")
+                self._keep(shelf, chunk, made)
+                whole = np.empty((len(distinct), *made.shape[1:]), dtype=np.float32) if whole is None else whole
+                whole[[place[text] for text in chunk]] = made
+                report("encoding texts", start + len(chunk), len(missing))
+            assert whole is not None
+            if found.any():
+                whole[found] = rows
+            rows = whole
+        return torch.from_numpy(rows if len(distinct) == len(texts) else rows[[place[text] for text in texts]])
 
     def encode_images(self, images: Sequence[PIL.Image.Image]) -> Tensor:
         """Images have no ids here, so this only passes through: see `recall_images` and `keep_images`."""
-        return self._encoder.encode_images(images)
+        return self.encoder.encode_images(images)
 
-    def recall_images(self, ids: Sequence[str]) -> dict[str, Rows]:
-        """The kept features, each (D,), by sample id; ids that are not kept are not in it."""
-        return self._shelf("images").recall(list(dict.fromkeys(ids)))
+    def knows_images(self, ids: Sequence[str]) -> Mask:
+        """(N,): of which samples there are features. They are not read."""
+        return self._shelf("images").known(ids)
+
+    def recall_images(self, ids: Sequence[str]) -> tuple[Mask, Rows]:
+        """Of which samples there are features (N,), and the features of these, in order: (M, ...)."""
+        return self._shelf("images").recall(ids)
 
     def keep_images(self, ids: Sequence[str], features: npt.ArrayLike) -> None:
-        """Keeps the features (N, D) of samples. Raises `InputError` where a row is not finite or the cache cannot be
-        written."""
+        """Keeps the features (N, ...) of samples. Raises `InputError` where a row is not finite, or of another shape
+        than those that are kept, and where the cache cannot be written."""
         if ids:
             self._keep(self._shelf("images"), ids, check_rows(features, ids, f"encoder {self!r}"))
 
-    def _shelf(self, kind: str) -> _Shelf:
-        return self._shelves.setdefault(kind, _Shelf(self.folder, kind))
+    def note_set(self, dataset: Any, part: tuple[int, int] = (0, 1)) -> SetWriter:
+        """A writer for the list of a data set's samples; `part` is the rank of this process and how many there are."""
+        about = {"dataset": repr(dataset), "names": list(dataset.names), "encoder": self.fingerprint}
+        return SetWriter(self.folder, about, part)
 
-    def _keep(self, shelf: _Shelf, keys: Sequence[str], features: Rows) -> None:
+    def tidy(self) -> None:
+        """Merges what small shards there are, as happens by itself when there are many."""
+        with self.writing():
+            for shelf in self._shelves.values():
+                shelf.tidy(1)
+
+    def _shelf(self, kind: str) -> Shards:
+        if kind not in self._shelves:
+            self._shelves[kind] = Shards(self.folder, kind, self.fingerprint)
+        return self._shelves[kind]
+
+    def _keep(self, shelf: Shards, keys: Sequence[str], features: Rows) -> None:
         meta = self.folder / "meta.json"
-        try:
+        with self.writing():
             self.folder.mkdir(parents=True, exist_ok=True)
             if not meta.exists():
-                about = {"name": self.name, "fingerprint": self.fingerprint, "logit_scale": self._encoder.logit_scale}
-                _write(meta, json.dumps(about, indent=2).encode())
+                about = {
+                    "name": self.name,
+                    "spelling": repr(self),
+                    "fingerprint": self.fingerprint,
+                    "logit_scale": self.encoder.logit_scale,
+                }
+                with written_whole(meta) as unfinished:
+                    unfinished.write_text(json.dumps(about, indent=2), encoding="utf-8")
             shelf.add(keys, features)
             shelf.tidy()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Raises `InputError` where the folder cannot be written."""
+        try:
+            yield
         except OSError as error:
             raise InputError(
                 f"feature cache {str(self.folder)!r} cannot be written: {error.strerror or error}. "
@@ -124,116 +165,40 @@ class CachedEncoder:
             ) from error
 
 
-class _Shelf:
-    """The shards of one kind ("texts", "images") in one folder, mapped into memory: key -> row."""
+@dataclass(frozen=True)
+class KeptEncoder:
+    """What is kept of one encoder."""
 
-    def __init__(self, folder: Path, kind: str) -> None:
-        self._folder = folder
-        self._kind = kind
-        self._rows: dict[str, tuple[Path, Rows]] = {}  # key -> its shard, its row (D,)
-        self._sizes: dict[Path, int] = {}  # the shards that were read, by their number of rows
-        self._damaged: set[Path] = set()
+    folder: Path
+    name: str
+    spelling: str
+    images: int
+    texts: int
+    bytes: int
+    sets: tuple[KeptSet, ...]
 
-    def recall(self, keys: Iterable[str]) -> dict[str, Rows]:
-        while not self._look():
-            pass
-        return {key: self._rows[key][1] for key in keys if key in self._rows}
+    def matches(self, what: str) -> bool:
+        """Whether it is meant: by its spelling, its name, or the start (four characters) of its folder's name."""
+        return what in (self.spelling, self.name) or (len(what) >= 4 and self.folder.name.startswith(what))
 
-    def add(self, keys: Sequence[str], features: Rows) -> Path:
-        path = self._folder / f"{self._kind}-{uuid.uuid4().hex}.safetensors"
-        _write(path, _pack(keys, features))
-        self._take_in(path)
-        return path
 
-    def tidy(self) -> None:
-        """Many small shards become one. They go only when it is there, so another process misses nothing."""
-        small = {path for path, size in self._sizes.items() if size < _SMALL}
-        rows = {key: row for key, (path, row) in self._rows.items() if path in small}
-        if len(small) <= _MANY or not rows:
-            return
-        self.add(list(rows), np.stack(list(rows.values())))
-        for path in small:
-            path.unlink(missing_ok=True)
-        self._forget(small)
-
-    def _look(self) -> bool:
-        """Takes in shards that are new, forgets those that are gone; False where one went in this very moment."""
-        present = set(self._folder.glob(f"{self._kind}-*.safetensors"))
-        new = sorted(present - self._sizes.keys() - self._damaged)
-        gone = [path for path in new if not self._take_in(path)]
-        self._forget(self._sizes.keys() - present)
-        return not gone
-
-    def _take_in(self, path: Path) -> bool:
-        """False where the shard is gone; one that is damaged is reported, once, and left out."""
+def kept_encoders(root: Path) -> Iterator[KeptEncoder]:
+    """Of which encoders there are features below `root`. What an earlier descbench wrote is not read."""
+    for meta in sorted(root.glob("*/meta.json")):
+        folder = meta.parent
         try:
-            keys, features = _unpack(path)
-        except FileNotFoundError:
-            return False
+            about = json.loads(meta.read_text(encoding="utf-8"))
+            name, fingerprint = str(about["name"]), str(about["fingerprint"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            self._damaged.add(path)
-            _report(path, error)
-            return True
-        self._sizes[path] = len(keys)
-        self._rows.update((key, (path, row)) for key, row in zip(keys, features, strict=True))
-        return True
-
-    def _forget(self, paths: Iterable[Path]) -> None:
-        if gone := set(paths):
-            self._sizes = {path: size for path, size in self._sizes.items() if path not in gone}
-            self._rows = {key: place for key, place in self._rows.items() if place[0] not in gone}
+            report_damage(meta, str(error))
+            continue
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        if folder.name != _folder_name(fingerprint):
+            yield KeptEncoder(folder, name, f"{name} (of an earlier descbench: not used)", 0, 0, size, ())
+            continue
+        images, texts = (len(Shards(folder, kind, fingerprint)) for kind in ("images", "texts"))
+        yield KeptEncoder(folder, name, str(about["spelling"]), images, texts, size, tuple(kept_sets(folder)))
 
 
-def _pack(keys: Sequence[str], features: Rows) -> bytes:
-    """The keys are JSON in a tensor of bytes: the header of a safetensors file has a limit, and texts may be long."""
-    from safetensors.numpy import save
-
-    packed = json.dumps(list(keys)).encode()
-    features = np.ascontiguousarray(features, dtype=np.float32)  # (rows, D)
-    tensors: dict[str, npt.NDArray[Any]] = {
-        "features": features,
-        "keys": np.frombuffer(packed, dtype=np.uint8),
-        "crc32": np.array([_checksum(packed, features)], dtype=np.int64),
-    }
-    return bytes(save(tensors))
-
-
-def _unpack(path: Path) -> tuple[list[str], Rows]:
-    """The keys and the features (rows, D) of a shard. The rows stay in the file until they are looked at, and can be
-    looked at when the file has been deleted. Raises `ValueError`, `KeyError` or `TypeError` for a damaged one."""
-    mapped = np.memmap(path, dtype=np.uint8, mode="r")
-    start = 8 + int.from_bytes(mapped[:8].tobytes(), "little")
-    header = json.loads(mapped[8:start].tobytes())
-
-    def tensor(name: str, kind: type[np.generic]) -> npt.NDArray[Any]:
-        first, last = header[name]["data_offsets"]
-        return np.asarray(mapped[start + first : start + last]).view(kind).reshape(header[name]["shape"])
-
-    features, packed = tensor("features", np.float32), tensor("keys", np.uint8)
-    if _checksum(packed.tobytes(), features) != int(tensor("crc32", np.int64)[0]):
-        raise ValueError("its content does not match its checksum")
-    return json.loads(packed.tobytes()), features
-
-
-def _checksum(packed: bytes, features: Rows) -> int:
-    return zlib.crc32(features.data.cast("B"), zlib.crc32(packed))
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all, whoever else writes."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
-    try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)  # noqa: PTH105 (its name says what matters)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _report(path: Path, error: BaseException) -> None:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-    warnings.warn(
-        f"feature cache: {str(path)!r} is damaged ({reason}); it is left out and what it held is computed again. "
-        "It can be deleted.",
-        DescbenchWarning,
-        stacklevel=4,
-    )
+def _folder_name(fingerprint: str) -> str:
+    return hashlib.sha256(f"{_FORMAT} {fingerprint}".encode()).hexdigest()[:16]

@@ -1,0 +1,63 @@
+"""Reading from http(s) URLs: whole, a part, or as a stream; whatever goes wrong is one line with the URL."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from descbench.errors import InputError
+
+TIMEOUT = 30.0  # seconds without a byte
+LARGEST = 2**28  # bytes of one picture: a server must not fill the memory
+
+_FAILED = (OSError, ValueError, http.client.HTTPException)  # a URLError and a timeout are OSErrors
+
+
+def is_url(text: str) -> bool:
+    """Whether it begins as an address of the web does."""
+    return text.lower().startswith(("http://", "https://"))
+
+
+def fetch(url: str, start: int = 0, size: int | None = None) -> bytes:
+    """What is behind a URL, or `size` bytes of it from `start`. Raises `InputError` with the reason."""
+    if size == 0:  # no range of bytes can say so
+        return b""
+    with opened(url, "" if size is None else f"{start}-{start + size - 1}") as response:
+        content = response.read(LARGEST + 1 if size is None else size)
+        left = response.length or 0  # of what the server has promised
+    if len(content) > LARGEST:
+        raise InputError(f"cannot read {url!r}: it has more than {LARGEST:,} bytes")
+    if left or (size is not None and len(content) < size):
+        raise InputError(f"cannot read {url!r}: it ends after {start + len(content)} bytes")
+    return content
+
+
+@contextmanager
+def opened(url: str, part: str = "") -> Iterator[http.client.HTTPResponse]:
+    """The answer of the server, to read from; `part` is a range of bytes, "0-" or "10-19", and the answer is that part.
+
+    Raises `InputError` with the reason, also where the server cannot give parts.
+    """
+    headers = {"User-Agent": "descbench"} | ({"Range": f"bytes={part}"} if part else {})
+    try:
+        with urlopen(Request(url, headers=headers), timeout=TIMEOUT) as response:
+            if part and response.status != 206:
+                raise InputError(f"cannot read {url!r}: its server gives no parts of files; download it, name the copy")
+            yield response
+    except _FAILED as error:
+        raise InputError(f"cannot read {url!r}: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, HTTPError):
+        return f"the server says {error.code} {error.reason}"
+    if isinstance(error, TimeoutError) or isinstance(getattr(error, "reason", None), TimeoutError):
+        return f"no answer within {TIMEOUT:.0f} seconds"
+    if isinstance(error, http.client.IncompleteRead):
+        return "the connection ended early"
+    if isinstance(error, URLError):
+        error = error.reason if isinstance(error.reason, BaseException) else error
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().rstrip(".")

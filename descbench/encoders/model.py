@@ -1,0 +1,205 @@
+"""A model of two towers in this process: batches through each, every text once, and every row of length 1."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from descbench.arrays import digest
+from descbench.devices import Compute
+from descbench.errors import DescbenchWarning, InputError, SpecError, listed
+
+if TYPE_CHECKING:
+    import PIL.Image
+    from torch import Tensor
+
+_WINDOW = 16  # batches of texts that are tokenised at once and sorted by their tokens
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """`tokens(texts)` are a batch's inputs by name, the ids first, each (B, L): cut to `context` tokens, and padded as
+    the text tower needs. `lengths(texts)` counts the tokens of each text other than `padding`, before any are cut."""
+
+    tokens: Callable[[list[str]], Mapping[str, Tensor]]
+    lengths: Callable[[list[str]], list[int]]
+    context: int
+    padding: int
+
+
+@dataclass(frozen=True)
+class Towers:
+    """A loaded model. Features may be of any precision and length; `vocabulary` is how many tokens it knows.
+
+    `needed(tokens)` says how many leading positions the features of each text depend on, (B,), so that the rest, which
+    is padding, need not be computed; None where they depend on all, and in compiled code, which is made for one length.
+    """
+
+    preprocess: Callable[[PIL.Image.Image], Tensor]
+    encode_images: Callable[[Tensor], Tensor]  # (B, ...) -> (B, D)
+    encode_texts: Callable[..., Tensor]  # tokens by name, each (B, L) -> (B, D)
+    needed: Callable[..., Tensor] | None
+    dimension: int
+    vocabulary: int
+    logit_scale: float
+    logit_bias: float | None = None
+
+
+class ModelEncoder(ABC):
+    """What adapters of model libraries share. A subclass says how to load a model, and what its fingerprint is.
+
+    Making one loads nothing; `_tokenizer` and `_towers` load on first use.
+    """
+
+    name: str
+
+    def __init__(
+        self,
+        argument: str,
+        *,
+        device: str = "auto",
+        precision: str = "fp32",
+        compile: bool = False,
+        batch_size: int = 64,
+    ) -> None:
+        if batch_size < 1:
+            raise SpecError(f"batch_size is {batch_size}; what would do: a whole number from 1.")
+        self.argument = argument
+        self.compute = Compute(device, precision, compile)
+        self.batch_size = batch_size
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """For caches: architecture, weights, preprocessing, tokenizer, precision."""
+
+    @abstractmethod
+    def _load(self) -> Towers: ...
+
+    @abstractmethod
+    def _load_tokenizer(self) -> Tokenizer: ...
+
+    @cached_property
+    def _towers(self) -> Towers:
+        return self._load()
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return self._load_tokenizer()
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor from a similarity to a logit."""
+        return self._towers.logit_scale
+
+    @property
+    def logit_bias(self) -> float | None:
+        """What SigLIP adds to a logit before the sigmoid; None for a model of softmax. No ranking depends on it."""
+        return self._towers.logit_bias
+
+    def preprocess(self, image: PIL.Image.Image) -> Tensor:
+        """A picture as the image tower takes it, on the CPU; of one shape for all pictures."""
+        return self._towers.preprocess(image)
+
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """A batch (B, ...) of what `preprocess` gives -> (B, D) float32 unit rows, on the encoder's device."""
+        towers = self._towers
+        with self.compute.running():
+            rows = _unit(towers.encode_images(pixels.to(self.compute.where, non_blocking=True)))
+        if rows.shape[1:] != (towers.dimension,):
+            raise InputError(
+                f"{self!r} gives image features of shape {tuple(rows.shape)} and text features of {towers.dimension} "
+                "numbers: it has no common space of both. Use a CLIP-like model."
+            )
+        return rows
+
+    def encode_images(self, images: Sequence[PIL.Image.Image]) -> Tensor:
+        """(N, D) float32 on the CPU, unit rows."""
+        import torch
+
+        features = torch.empty(len(images), self._towers.dimension)  # (N, D)
+        for start in range(0, len(images), self.batch_size):
+            batch = [self.preprocess(image) for image in images[start : start + self.batch_size]]
+            features[start : start + len(batch)] = self.encode_pixels(torch.stack(batch))
+        return features
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """(T, D) float32 on the CPU, unit rows: each distinct text once, in batches of similar length.
+
+        Warns with `DescbenchWarning` when texts have more tokens than the model reads, and lists them. Raises
+        `InputError` when the tokenizer gives tokens that the model does not know.
+        """
+        import torch
+
+        towers, tokenizer = self._towers, self._tokenizer
+        distinct = sorted(set(texts), key=lambda text: (len(text), text))
+        features = torch.empty(len(distinct), towers.dimension)  # (distinct, D)
+        cut: list[str] = []
+        window = self.batch_size * _WINDOW
+        for start in range(0, len(distinct), window):
+            some = distinct[start : start + window]
+            tokens = dict(tokenizer.tokens(some))
+            cut += self._checked(some, tokens)
+            needs = towers.needed(**tokens) if towers.needed else torch.full((len(some),), tokenizer.context)  # (B,)
+            order = needs.argsort(stable=True)
+            for first in range(0, len(some), self.batch_size):
+                places = order[first : first + self.batch_size]
+                length = int(needs[places[-1]])
+                batch = {name: rows[places, :length].to(self.compute.where) for name, rows in tokens.items()}
+                with self.compute.running():
+                    features[start + places] = _unit(towers.encode_texts(**batch)).cpu()
+        if cut:
+            warnings.warn(
+                f"{len(cut)} of {len(distinct)} texts are longer than the {tokenizer.context} tokens that {self!r} "
+                f"reads, and their ends are not seen: {listed((repr(text[:80]) for text in cut), 3)}. Shorten them.",
+                DescbenchWarning,
+                stacklevel=2,
+            )
+        row = {text: index for index, text in enumerate(distinct)}
+        return features[[row[text] for text in texts]]  # (T, D)
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens of a text that are read."""
+        return self._tokenizer.context
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has, with its start and end, before any are cut off. Loads no weights."""
+        counts: list[int] = []
+        for start in range(0, len(texts), self.batch_size):
+            counts += self._tokenizer.lengths(list(texts[start : start + self.batch_size]))
+        return counts
+
+    def _checked(self, texts: list[str], tokens: Mapping[str, Tensor]) -> list[str]:
+        """The texts that lost tokens: tokenizers cut without a word. Raises `InputError` for unknown tokens."""
+        ids = next(iter(tokens.values()))
+        if len(ids) and (largest := int(ids.max())) >= self._towers.vocabulary:
+            raise InputError(
+                f"the tokenizer of {self!r} gives token {largest}, and the model knows {self._towers.vocabulary}: they "
+                "are not of one model. Copy the tokenizer files that belong to the weights."
+            )
+        # A text that is cut fills its row, where others end in padding (some also end a text with it).
+        own = ids != self._tokenizer.padding  # (B, L)
+        full = own[:, -2:].any(dim=1).nonzero().flatten().tolist() if ids.shape[1] == self._tokenizer.context else []
+        counts = self._tokenizer.lengths([texts[place] for place in full]) if full else []
+        return [texts[place] for place, count in zip(full, counts, strict=True) if count > int(own[place].sum())]
+
+
+def _unit(encoded: Tensor) -> Tensor:
+    """Features of any precision -> float32 unit rows, on the same device."""
+    rows = encoded.float()
+    unit: Tensor = rows / rows.norm(dim=-1, keepdim=True)
+    return unit
+
+
+def files_digest(files: Iterable[Path]) -> str:
+    """A hash of the names and contents of files, and not of where they lie."""
+    kept = sorted((file.name, digest(file)) for file in files)
+    return hashlib.sha256(json.dumps(kept).encode()).hexdigest()

@@ -1,0 +1,147 @@
+"""`descbench embed`, and what follows from it: later commands need no model, and ranks share the work."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Run
+from test_encoders_open_clip import CONFIG, save_model
+
+from descbench.datasets import DATASETS
+from descbench.embedding import embed
+from descbench.encoders import DemoEncoder
+from descbench.store import CachedEncoder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for index, sample in enumerate(DATASETS["demo"].from_spec("n=12").samples()):
+        path = tmp_path / "photos" / f"class {index % 3}" / f"{index:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sample.load().save(path)
+    return tmp_path / "photos"
+
+
+def test_a_second_run_encodes_only_what_is_new(run: Run, photos: Path) -> None:
+    done = run("embed", f"folder:{photos}", "-e", "demo", "--batch-size", "5")
+    assert done.code == 0 and done.err == ""
+    assert "12 images, 12 encoded, 0 known already, " in done.out and "images/s" in done.out
+    assert "images/s" not in run("embed", f"folder:{photos}", "-e", "demo").out
+    shutil.copy(photos / "class 0" / "00.png", photos / "class 1" / "again.png")
+    (photos / "class 2" / "broken.png").write_bytes(b"x")
+    done = run("embed", f"folder:{photos}", "-e", "demo", "--json")
+    assert done.code == 3 and "1 images cannot be read" in done.err and "broken.png" in done.err
+    told = json.loads(done.out)
+    assert (told["images"], told["encoded"], len(told["failures"])) == (14, 0, 1)
+    run("embed", "demo:n=15", "--cache-dir", "elsewhere", "--limit", "6")
+    told = json.loads(run("embed", "demo:n=15", "--cache-dir", "elsewhere", "--json").out)
+    assert (told["images"], told["encoded"]) == (15, 9)
+    kept = embed(DATASETS["demo"].from_spec("n=15"), CachedEncoder(DemoEncoder(), "elsewhere/features"))
+    assert np.allclose(kept.features, embed(DATASETS["demo"].from_spec("n=15"), DemoEncoder()).features, atol=1e-5)
+
+
+def test_what_cannot_be_encoded_is_said_in_one_line(run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez("x.npz", features=np.eye(3, dtype=np.float32), texts=np.array(["a"]), text_features=np.eye(1, 3))
+    for arguments, message in [
+        (["features:x.npz", "-e", "demo"], "holds features, not images"),
+        ([f"folder:{photos}", "-e", "features:x.npz"], "encodes no images"),
+    ]:
+        done = run("embed", *arguments)
+        assert done.code == 2 and message in done.err
+    monkeypatch.setenv("RANK", "2")
+    done = run("embed", f"folder:{photos}", "-e", "demo")
+    assert done.code == 2 and "RANK is '2' and WORLD_SIZE is ''" in done.err
+
+
+def test_features_are_listed_shown_and_pruned_beside_replies(run: Run, photos: Path) -> None:
+    run("embed", "demo:n=4")
+    run("evaluate", "demo:n=4", "--no-baselines", "-m", "classname")
+    done = run("cache", "ls")
+    assert done.code == 0 and "  demo  4 images, 40 texts, " in done.out and "of demo:n=4" in done.out
+    (kept,) = json.loads(run("cache", "ls", "--json").out)["features"]
+    assert (kept["spelling"], kept["images"], kept["texts"], kept["sets"][0]["rows"]) == ("demo", 4, 40, 4)
+    for what in ("demo", Path(kept["folder"]).name[:6]):
+        assert "demo:n=4: 4 images" in run("cache", "show", what).out
+    assert "would be deleted" in run("cache", "prune", "--encoder", "demo").err
+    assert run("cache", "prune", "--encoder", "emu").code == 2
+    assert run("cache", "prune", "--features", "--superseded").code == 2
+    assert Path(kept["folder"]).exists()
+    assert "deleted" in run("cache", "prune", "--features", "--yes").err
+    assert not Path(kept["folder"]).exists()
+    assert run("cache", "ls").code == 2
+
+
+WARM = """
+import sys
+from descbench.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as ended:
+    assert not ended.code, ended.code
+print(sorted({"open_clip", "transformers", "timm", "pyarrow", "PIL.Image"} & set(sys.modules)))
+"""
+
+
+def test_a_second_evaluate_loads_no_model(run: Run, photos: Path, tmp_path: Path) -> None:
+    save_model(tmp_path / "model", CONFIG)
+    arguments = ["evaluate", f"folder:{photos}", "-e", f"open_clip:local-dir:{tmp_path / 'model'}", "--device", "cpu"]
+    cold = run(*arguments)
+    assert cold.code == 0
+    done = subprocess.run([sys.executable, "-c", WARM, *arguments], capture_output=True, text=True, check=True)
+    table, _, imported = done.stdout.strip().rpartition("\n")
+    assert table.strip() == cold.out.strip()
+    # Without open_clip there is no architecture to put weights into. The loader of pictures is imported, and not used.
+    assert imported == "['PIL.Image']"
+
+
+def ranks(photos: Path, *options: str) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "descbench",
+    ]
+    command += ["embed", f"folder:{photos}", "-e", "demo", "--device", "cpu", "--cache-dir", "shared", *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="the processes of torchrun are found in /proc")
+def test_ranks_of_torchrun_make_the_features_of_one_process(run: Run, photos: Path) -> None:
+    for index, sample in enumerate(DATASETS["demo"].from_spec("n=600,seed=1").samples()):
+        sample.load().save(photos / f"class {index % 3}" / f"more{index:03d}.png")
+    killed = ranks(photos, "--batch-size", "2")
+    deadline = time.monotonic() + 120
+    while not list(Path("shared").rglob("images-*.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    last = Path(f"/proc/{killed.pid}/task/{killed.pid}/children").read_text().split()[-1]
+    os.kill(int(last), signal.SIGKILL)  # torchrun then ends the other one
+    killed.communicate(timeout=60)
+    assert killed.returncode != 0
+    there = json.loads(run("cache", "ls", "--json", "--cache-dir", "shared").out)["features"][0]["images"]
+    assert 0 < there < 612
+    out, err = ranks(photos, "--json").communicate(timeout=240)
+    told = json.loads(out)
+    assert (told["images"], told["encoded"], told["failures"]) == (612, 612 - there, []), err
+    (kept,) = json.loads(run("cache", "ls", "--json", "--cache-dir", "shared").out)["features"]
+    assert kept["images"] == 612
+    assert [(one["rows"], one["shares"], one["processes"]) for one in kept["sets"]] == [(612, 2, 2)]
+    one = embed(DATASETS["folder"].from_spec(str(photos)), DemoEncoder(device="cpu"))
+    two = embed(DATASETS["folder"].from_spec(str(photos)), CachedEncoder(DemoEncoder(device="cpu"), "shared/features"))
+    assert one.ids == two.ids
+    assert np.allclose(one.features, two.features, atol=1e-5)
