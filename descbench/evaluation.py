@@ -9,7 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,7 +111,7 @@ class Evaluation:
         """In how many images that is so."""
         return int(self.tied.sum())
 
-    @property
+    @cached_property
     def metrics(self) -> dict[str, Metric]:
         """`top1` and `top5` with Wilson's interval, `per_class` (balanced accuracy) with a bootstrap interval."""
         n = len(self.labels)
@@ -310,7 +310,7 @@ def _labelled(
     if not known.any():
         raise InputError(f"{data.dataset!r} has no labelled image that could be read; `descbench classify` needs none")
     return Labelled(
-        data.features[known],
+        data.features if known.all() else data.features[known],  # nothing is copied for nothing
         ids[data.labels[known]],
         name or repr(data.dataset),
         tuple(id_ for id_, keep in zip(data.ids, known, strict=True) if keep),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,9 @@ def test_an_unreadable_image_is_counted_named_and_gives_exit_code_3(run: Run, ph
     assert done.code == 3
     assert "4 images" in done.out
     assert "1 unreadable" in done.out
+    assert "% if 1 unreadable are wrong" in done.out
+    right, of, share = re.search(r"^dclip .* (\d) of (\d) +([\d.]+) +inductive$", done.out, re.MULTILINE).groups()  # type: ignore[union-attr]
+    assert (int(of), float(share)) == (4, 100 * int(right) / 5)
     assert "broken.jpg" in done.err
 
 

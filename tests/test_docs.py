@@ -94,6 +94,11 @@ def test_every_method_has_a_paragraph_and_stands_in_the_readme() -> None:
     assert [method for method in METHODS if f"`{method}`" not in readme] == []
 
 
+def test_every_method_stands_in_the_table_of_all_methods() -> None:
+    page = (TOP / "docs" / "methods-table.md").read_text(encoding="utf-8")
+    assert [method for method in METHODS if not re.search(rf"\b{method}\b", page)] == []
+
+
 def test_every_prompt_file_stands_in_its_table() -> None:
     folder = TOP / "prompts"
     table = (folder / "README.md").read_text(encoding="utf-8")

@@ -181,7 +181,7 @@ def command(
         note(f"{bench.kept} runs kept in {output}")
     if first.failures:
         shown = listed((f"{source}: {reason}" for source, reason in first.failures), 5)
-        note(f"{len(first.failures)} images cannot be read and are not counted: {shown}")
+        note(f"{len(first.failures)} images cannot be read and are not among those scored: {shown}")
     if first.failures or bench.failed:
         raise typer.Exit(3)
 
@@ -199,11 +199,14 @@ def table(results: dict[str, Evaluation], title: str) -> str:
     metrics = {text: result.metrics for text, result in results.items()}
     shown = [name for name in ("top1", "top5", "per_class") if name in next(iter(metrics.values()))]
     title_of = {"top1": "top-1 % [95 %]", "top5": "top-5 % [95 %]", "per_class": "mean per class % [95 %]"}
-    rows = [["method", *(title_of[name] for name in shown), "right", "protocol"]]
+    unread = counts.get("unreadable", 0)
+    against = [f"% if {unread} unreadable are wrong"] if unread else []
+    rows = [["method", *(title_of[name] for name in shown), "right", *against, "protocol"]]
     for text, result in results.items():
-        right = f"{int(result.hits.sum())} of {len(result.labels)}"
+        hits, images = int(result.hits.sum()), len(result.labels)
         called = text if result.title == result.method else result.title  # templates are named by their file
-        rows.append([called, *(str(metrics[text][name]) for name in shown), right, result.protocol])
+        cells = [str(metrics[text][name]) for name in shown] + [f"{hits} of {images}"]
+        rows.append([called, *cells, *(f"{100 * hits / (images + unread):.1f}" for _ in against), result.protocol])
     widest = max(len(row[-1]) for row in rows)
     rows = [[*row[:-1], row[-1].ljust(widest)] for row in rows]  # protocols are read from the left
     return head + "\n" + "\n".join(line.rstrip() for line in aligned(rows).splitlines())

@@ -24,6 +24,7 @@ from descbench.embedding import Embedded, embed
 from descbench.errors import InputError
 from descbench.evaluation import Controlled, Evaluation, against, controls_of, evaluate
 from descbench.generation import generate
+from descbench.methods.cascade import stages_of
 from descbench.progress import report
 from descbench.vocabulary import Vocabulary
 
@@ -139,7 +140,7 @@ class Table:
             given = replace(given, names=dict(vocabulary))
         built = method if method is not None else spec.method(row.method)
         support = None
-        if row.support and getattr(built, "needs_support", True):
+        if row.support and any(stage.needs_support for stage in stages_of(built)):
             shown = self.pictures(f"demo:n={4 * len(vocabulary)},seed=2", row.views)
             support = (shown.features, vocabulary.ids[shown.labels])
         classifier = Classifier(vocabulary, built, self.encode(row.views), None, given, support)
