@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,13 +72,38 @@ def embed(dataset: Dataset, encoder: Encoder, *, batch_size: int = 64, workers: 
     ready = getattr(dataset, "features", None)
     if ready is not None:
         return _ready(dataset, ready)
-    table = _Table(len(dataset))
-    run = _Run(dataset, encoder, table)
-    run.go(batch_size, workers)
-    if not run.settled:
-        reasons = dict.fromkeys(reason for _, reason in run.failures)
-        raise InputError(f"{dataset!r}: none of its {run.seen} images can be read. {listed(reasons, 3)}")
-    return table.embedded(dataset, run.failures)
+    found = _gathered(dataset, encoder, batch_size, workers)
+    if not len(found):
+        raise unreadable(dataset, found.failures)
+    return found
+
+
+def blocks(
+    dataset: Dataset, encoder: Encoder, *, size: int = _HELD, batch_size: int = 64, workers: int = 0
+) -> Iterator[Embedded]:
+    """What `embed` gives, `size` samples at a time, in the order of the data set: memory does not grow with it.
+
+    A block is empty where none of its pictures can be read. Raises `InputError` for what an encoder gives.
+    """
+    samples = dataset.samples()
+    ready = getattr(dataset, "features", None)
+    start = 0
+    while some := tuple(islice(samples, size)):
+        part = _Part(repr(dataset), some)
+        if ready is None:
+            yield _gathered(part, encoder, batch_size, workers)
+        else:
+            ids = tuple(sample.id for sample in some)
+            rows = check_rows(ready[start : start + len(some)], ids, f"data set {dataset!r}")
+            labels = np.array([-1 if sample.label is None else sample.label for sample in some], dtype=np.int64)
+            yield Embedded(part, ids, rows, labels, tuple(sample.source for sample in some))
+        start += len(some)
+
+
+def unreadable(dataset: Dataset, failures: Sequence[tuple[str, str]]) -> InputError:
+    """The error for a data set of which no picture can be read."""
+    reasons = dict.fromkeys(reason for _, reason in failures)
+    return InputError(f"{dataset!r}: none of its {len(failures)} images can be read. {listed(reasons, 3)}")
 
 
 def keep(
@@ -108,6 +134,29 @@ def _ready(dataset: Any, features: npt.ArrayLike) -> Embedded:
     ids = tuple(str(name) for name in dataset.ids)
     labels = np.asarray(dataset.labels, dtype=np.int64)
     return Embedded(dataset, ids, check_rows(features, ids, f"data set {dataset!r}"), labels, ids)
+
+
+def _gathered(dataset: Dataset, encoder: Encoder, batch_size: int, workers: int) -> Embedded:
+    table = _Table(len(dataset))
+    run = _Run(dataset, encoder, table)
+    run.go(batch_size, workers)
+    return table.embedded(dataset, run.failures)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some samples of a data set, held in memory. It has no names, so that no list of it is kept."""
+
+    name: str
+    held: tuple[Sample, ...]
+    fingerprint: str = "part"
+    names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+    def samples(self) -> Iterator[Sample]:
+        return iter(self.held)
 
 
 class _Run:
@@ -312,6 +361,8 @@ class _Table:
             block = places[start : start + _HELD]
             if block[-1] != start + len(block) - 1:
                 self._features[start : start + len(block)] = self._features[block]
+        if not len(places):
+            return Embedded(dataset, (), self._features[:0], np.empty(0, dtype=np.int64), (), failures)
         ids, labels, sources, accepted = zip(*(known for known in self._known if known is not None), strict=True)
         return Embedded(
             dataset,

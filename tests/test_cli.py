@@ -159,7 +159,7 @@ def test_a_follow_up_ends_where_it_may_ask_no_more_and_goes_on_from_there(run: R
 @pytest.mark.parametrize("name", ["\"quoted\" 'name'", "a/b\\c", "{x}$y", "🦜 parrot", "crème brûlée", "x" * 300])
 def test_odd_class_names_are_only_names(run: Run, photos: Path, tmp_path: Path, name: str) -> None:
     Path("classes.txt").write_text(f"{name}\nbird\n", encoding="utf-8")
-    told = run("generate", "classes.txt", "--llm", "demo", "-o", "odd.json", "--domain", "birds")
+    told = run("generate", "classes.txt", "--llm", "demo", "-o", "odd.json", "--domain", "birds", "--max-tokens", 60)
     assert told.code in (0, 3), told.err
     for method in ("dclip", "templates", "nameless(dclip)"):
         done = run("classify", photos, "-d", "odd.json", "-e", "demo", "-m", method, "--json")

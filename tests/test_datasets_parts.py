@@ -221,7 +221,7 @@ def test_an_evaluation_names_what_it_could_not_read_and_what_it_counts(run: Run,
     done = run(*command, "-o", "runs")
     assert done.code == 3
     assert f"{good + 1} images, 2 classes (4 unreadable left out)" in done.out
-    assert re.search(rf"^classname .* of {good + 1}  inductive$", done.out, re.MULTILINE)
+    assert re.search(rf"^classname .* of {good + 1} +[\d.]+  inductive$", done.out, re.MULTILINE)
     assert "4 images cannot be read and are not among those scored: " in done.err
     for name, reason in reasons.items():
         assert re.search(rf"photos/hen/{name}': [^\n]*{reason}", done.err), name

@@ -73,7 +73,7 @@ def described(draw: st.DrawFn) -> tuple[Vocabulary, Descriptions]:
     st.sampled_from([1, 3, 40]),
     st.integers(0, 99),
 )
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_the_sums_of_pairs_are_the_texts_of_each_set(
     given_: tuple[Vocabulary, Descriptions], k: int, stages: tuple[Method, Method], repeated: int, seed: int
 ) -> None:

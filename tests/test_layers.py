@@ -15,9 +15,9 @@ ROWS = [
     "store selection followup",
     "llms encoders datasets decoding",
     "generation embedding",
-    "classifier",
+    "classifier cluster",
     "evaluation",
-    "spec report",
+    "spec report bulk",
     "demo testing",
     "cli",
 ]

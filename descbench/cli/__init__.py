@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from descbench.cli import batch, cache, classify, convert, demo, embed, evaluate, generate, lint, ls
+from descbench.cli import batch, cache, classify, convert, demo, embed, evaluate, generate, lint, ls, score
 from descbench.errors import DescbenchError, DescbenchWarning
 
 INTERRUPTED = 130
@@ -28,6 +28,7 @@ app.command("generate")(generate.command)
 app.command("embed")(embed.command)
 app.command("evaluate")(evaluate.command)
 app.command("classify")(classify.command)
+app.command("score")(score.command)
 app.command("ls")(ls.command)
 app.command("import")(convert.import_command)
 app.command("export")(convert.export_command)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
+import sys
+from contextlib import nullcontext, redirect_stdout
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -93,7 +94,8 @@ def command(
         if pool is None:
             kept = keep(source, model, batch_size=batch_size, workers=workers, part=place)
         else:
-            kept = cluster.keep(source, model, pool)
+            with redirect_stdout(sys.stderr):  # Ray prints there what it says of processes that are lost
+                kept = cluster.keep(source, model, pool)
     told = {
         "images": kept.images,
         "encoded": kept.encoded,

@@ -15,7 +15,7 @@ from descbench.datasets.base import Sample, content_fingerprint
 from descbench.datasets.labels import called_by, numbered, said
 from descbench.datasets.sources import of_bytes, of_file, of_nothing, of_url
 from descbench.datasets.spelling import read_options
-from descbench.datasets.web import is_url
+from descbench.datasets.web import is_stored, is_url
 from descbench.errors import InputError, listed
 from descbench.files import read_text
 
@@ -91,7 +91,7 @@ class ManifestDataset:
         text = _text(image)
         if not text:
             return of_nothing(source, "the row names no picture", labels, given)
-        if is_url(text):
+        if is_url(text) or is_stored(text):
             return of_url(text, labels, given)
         return of_file(self._path.parent / Path(text).expanduser(), labels, at=text, given=given)
 

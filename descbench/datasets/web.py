@@ -1,8 +1,9 @@
-"""Reading from http(s) URLs: whole, a part, or as a stream; whatever goes wrong is one line with the URL."""
+"""Reading from URLs, http(s) or what fsspec reads: whole or a part; whatever goes wrong is one line with the URL."""
 
 from __future__ import annotations
 
 import http.client
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.error import HTTPError, URLError
@@ -21,16 +22,38 @@ def is_url(text: str) -> bool:
     return text.lower().startswith(("http://", "https://"))
 
 
+def is_stored(text: str) -> bool:
+    """Whether it begins as an address of another storage does: s3://, gs://, file://, whatever fsspec reads."""
+    return re.match(r"[a-z][a-z0-9+.-]*://", text.lower()) is not None and not is_url(text)
+
+
 def fetch(url: str, start: int = 0, size: int | None = None) -> bytes:
     """What is behind a URL, or `size` bytes of it from `start`. Raises `InputError` with the reason."""
     if size == 0:  # no range of bytes can say so
         return b""
+    if is_stored(url):
+        return _stored(url, start, size)
     with opened(url, "" if size is None else f"{start}-{start + size - 1}") as response:
         content = response.read(LARGEST + 1 if size is None else size)
         left = response.length or 0  # of what the server has promised
     if len(content) > LARGEST:
         raise InputError(f"cannot read {url!r}: it has more than {LARGEST:,} bytes")
     if left or (size is not None and len(content) < size):
+        raise InputError(f"cannot read {url!r}: it ends after {start + len(content)} bytes")
+    return content
+
+
+def _stored(url: str, start: int, size: int | None) -> bytes:
+    import fsspec
+
+    try:
+        files, path = fsspec.core.url_to_fs(url)
+        content: bytes = files.cat_file(path, start, start + (LARGEST + 1 if size is None else size))
+    except (OSError, ValueError, ImportError, NotImplementedError) as error:  # ImportError: it says what to install
+        raise InputError(f"cannot read {url!r}: {_reason(error)}") from error
+    if len(content) > LARGEST:
+        raise InputError(f"cannot read {url!r}: it has more than {LARGEST:,} bytes")
+    if size is not None and len(content) < size:
         raise InputError(f"cannot read {url!r}: it ends after {start + len(content)} bytes")
     return content
 
