@@ -44,6 +44,7 @@ demo-models: .venv/.installed ## Train the demo's two small models again (up to 
 	$(BIN)/python -m descbench.demo.train_clip
 	$(BIN)/python -m descbench.demo.train_llm
 
+# Bytecode beforehand: each command would else compile what it imports.
 # Written last: an installation that failed half way is taken up again by the next call.
 .venv/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -53,7 +54,7 @@ demo-models: .venv/.installed ## Train the demo's two small models again (up to 
 	if [ -n "$(UV)" ] && $(UV) --version >/dev/null 2>&1; then \
 	  echo "Installing descbench and its packages into .venv with uv: about 6 GB, once; a minute or more." >&2; \
 	  [ -x $(BIN)/python ] || $(UV) venv --quiet --clear --python "$$python" .venv; \
-	  $(UV) pip install --quiet --python $(BIN)/python --editable '.[dev]'; \
+	  $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[dev]'; \
 	else \
 	  echo "Installing descbench and its packages into .venv with pip: about 6 GB, once; some minutes." >&2; \
 	  $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null 2>&1 \
