@@ -9,10 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from descbench.classifier import Classifier, Explanation
+    from descbench.classifier import Classifier
     from descbench.descriptions import Descriptions
     from descbench.errors import DescbenchError, DescbenchWarning
     from descbench.evaluation import Comparison, Evaluation, compare, evaluate, labelled
+    from descbench.explanation import Explanation
     from descbench.formats import read_descriptions
     from descbench.generation import generate
     from descbench.methods import Cascade
@@ -30,7 +31,7 @@ _WHERE = {
     "DescbenchWarning": "errors",
     "Descriptions": "descriptions",
     "Evaluation": "evaluation",
-    "Explanation": "classifier",
+    "Explanation": "explanation",
     "Predictions": "predictions",
     "Question": "prompts",
     "Reply": "prompts",

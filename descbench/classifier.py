@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,11 @@ from descbench.descriptions import Descriptions
 from descbench.devices import pick_device
 from descbench.embedding import embed
 from descbench.errors import DescbenchWarning, InputError, listed
+from descbench.explanation import Explanation, Reason, shares_of
 from descbench.followup import PairTexts, by_pairs, competing
 from descbench.generation import Answers, ask
 from descbench.methods import Cascade, Method
-from descbench.methods.base import PairMethod, Pool, Subject
+from descbench.methods.base import PairMethod, Subject
 from descbench.methods.cascade import stages_of
 from descbench.methods.disclip import selected_in, weight_of, with_weight
 from descbench.predictions import Predictions
@@ -242,7 +243,7 @@ class Classifier:
         if stage.pool == "transport":
             shares = Transport(self._features, index, bank.offsets, self.logit_scale).shares(x[0]).cpu()
         else:
-            shares = _shares(self._features[index].cpu(), similar, bank, stage.pool, self.logit_scale)
+            shares = shares_of(self._features[index].cpu(), similar, bank, stage.pool, self.logit_scale)
         reasons = {}
         for id_ in (answer, rival):
             own = slice(*bank.offsets[among.position(id_) : among.position(id_) + 2])
@@ -516,58 +517,6 @@ def _different(candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return sets, set_of.ravel()
 
 
-@dataclass(frozen=True)
-class Reason:
-    """A text, its similarity to the image, and its share of the class's score: the shares of a class add up to it."""
-
-    text: str
-    similarity: float
-    share: float
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """Which descriptions spoke for the answer and which for its rival, each list by similarity to the image."""
-
-    answer: str
-    against: str
-    stage: str
-    score: float
-    rival_score: float
-    reasons: tuple[Reason, ...]
-    counter_reasons: tuple[Reason, ...]
-
-    def __str__(self) -> str:
-        lines = [f"{self.answer} ({self.score:.4f}) and not {self.against} ({self.rival_score:.4f}), by {self.stage}"]
-        lines += [f"  + {reason.similarity:.4f}  {reason.text}" for reason in self.reasons]
-        lines += [f"  - {reason.similarity:.4f}  {reason.text}" for reason in self.counter_reasons]
-        return "\n".join(lines)
-
-
 def _seen(stage: Method, x: torch.Tensor) -> torch.Tensor:
     """What a stage looks at: the whole pictures, or for `transport` all their views."""
     return x if stage.pool == "transport" else whole(x)
-
-
-def _shares(
-    features: torch.Tensor, similar: torch.Tensor, bank: TextBank, pool: Pool, logit_scale: float
-) -> torch.Tensor:
-    """What each text contributes to the score of its class, (T,): the shares of a class add up to its score."""
-    import torch
-
-    shares = torch.zeros_like(similar)
-    probabilities = torch.softmax(similar * logit_scale, dim=0)
-    weights = torch.ones_like(similar) if bank.weights is None else torch.as_tensor(bank.weights)
-    for start, stop in zip(bank.offsets, bank.offsets[1:], strict=False):
-        own = slice(int(start), int(stop))
-        weight = weights[own] / weights[own].sum()
-        if pool == "mean_score":
-            shares[own] = similar[own] * weight
-        elif pool == "mean_feature":
-            length = torch.linalg.vector_norm((features[own] * weight[:, None]).sum(dim=0)).clamp_min(1e-12)
-            shares[own] = similar[own] * weight / length
-        elif pool == "max_score":
-            shares[own.start + int(similar[own].argmax())] = similar[own].max()
-        else:
-            shares[own] = probabilities[own] / (own.stop - own.start)
-    return shares

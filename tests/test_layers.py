@@ -11,7 +11,7 @@ ROWS = [
     "errors progress",
     "vocabulary prompts plugins arrays statistics transport salvage files devices",
     "predictions descriptions texts parsing",
-    "formats scoring methods lint edits",
+    "formats scoring methods lint edits explanation",
     "store selection followup",
     "llms encoders datasets decoding",
     "generation embedding",

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from descbench import spec
-from descbench.classifier import Classifier, Explanation
+from descbench.classifier import Classifier
 from descbench.demo.guide import TRAITS, species, wordings
 from descbench.demo.truth import Truth, check_descriptions, check_pairs
 from descbench.descriptions import Descriptions
 from descbench.embedding import Embedded, embed
 from descbench.evaluation import Evaluation, evaluate
+from descbench.explanation import Explanation
 from descbench.generation import generate
 from descbench.statistics import PairedDifference, paired_difference
 from descbench.vocabulary import Vocabulary
