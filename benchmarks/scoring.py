@@ -287,5 +287,5 @@ if __name__ == "__main__":
     follow_up(FOLLOWED)  # the worst case: hardly two images have the same candidates
     follow_up(FOLLOWED // 100)
     if os.environ.get("BENCH_HEAVY", "1") != "0":
-        wide_follow_up()
         many_classes()
+        wide_follow_up()

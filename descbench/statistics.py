@@ -71,13 +71,18 @@ def mean_per_class(hits: np.ndarray, labels: np.ndarray, seed: int = 0, draws: i
         raise InputError("no image to count: an accuracy needs at least one labelled image")
     _, index = np.unique(labels, return_inverse=True)
     n = np.bincount(index)  # (C,)
-    shares = np.bincount(index, weights=hits) / n
+    right = np.bincount(index, weights=hits).astype(np.int64)
+    # Drawing the images of a class with replacement is drawing a binomial count, and counts of classes with the same
+    # n and share add up to one of all their images: a draw for each kind of class, and not for each class.
+    kinds, often = np.unique(np.stack([n, right]), axis=1, return_counts=True)  # (2, kinds)
+    images, share = kinds[0], kinds[1] / kinds[0]
     generator = np.random.default_rng(seed)
-    # Drawing the images of a class with replacement is drawing a binomial count; in blocks, C may be large.
     drawn = np.zeros(draws)
-    for start in range(0, len(n), 1000):
+    for start in range(0, len(images), 1000):
         part = slice(start, start + 1000)
-        drawn += (generator.binomial(n[part], shares[part], size=(draws, len(n[part]))) / n[part]).sum(axis=1)
+        trials = generator.binomial(often[part] * images[part], share[part], size=(draws, len(images[part])))
+        drawn += (trials / images[part]).sum(axis=1)
+    shares = right / n
     low, high = np.quantile(drawn / len(n), [0.025, 0.975])
     return Metric(float(shares.mean()), float(low), float(high), len(hits))
 
