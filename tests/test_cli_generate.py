@@ -238,8 +238,9 @@ def test_a_prompt_of_ones_own_fills_the_slots_and_asks_anew(run: Run, server: Se
     Path("mine.txt").write_text("Tell me what a $name looks like, among $domain. Use hyphens.")
     done = run("generate", "hen,emu", "--llm", server.llm, "--domain", "birds", "--prompt", "mine.txt", "-o", "b.json")
     assert done.code == 0, done.err
-    asked = [body["messages"][0]["content"] for body in server.asked]
-    assert asked == [f"Tell me what a {name} looks like, among birds. Use hyphens." for name in ("hen", "emu")]
+    asked = {body["messages"][0]["content"] for body in server.asked}  # at the same time, so in any order
+    assert asked == {f"Tell me what a {name} looks like, among birds. Use hyphens." for name in ("hen", "emu")}
+    assert len(server.asked) == 2
     Path("pair.txt").write_text("$first or $second? One vertical bar a line.")
     done = run("generate", "hen,emu", "-m", "differential", "--llm", server.llm, "--prompt", "pair.txt", "-o", "p.json")
     assert done.code == 0 and server.asked[-1]["messages"][0]["content"] == "emu or hen? One vertical bar a line."
