@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from descbench.classifier import Classifier
+    from descbench.comparison import Comparison, compare
     from descbench.descriptions import Descriptions
     from descbench.errors import DescbenchError, DescbenchWarning
-    from descbench.evaluation import Comparison, Evaluation, compare, evaluate, labelled
+    from descbench.evaluation import Evaluation, evaluate, labelled
     from descbench.explanation import Explanation
     from descbench.formats import read_descriptions
     from descbench.generation import generate
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "Cascade": "methods",
     "Classifier": "classifier",
-    "Comparison": "evaluation",
+    "Comparison": "comparison",
     "DescbenchError": "errors",
     "DescbenchWarning": "errors",
     "Descriptions": "descriptions",
@@ -37,7 +38,7 @@ _WHERE = {
     "Reply": "prompts",
     "TextBank": "texts",
     "Vocabulary": "vocabulary",
-    "compare": "evaluation",
+    "compare": "comparison",
     "dataset": "spec",
     "encoder": "spec",
     "evaluate": "evaluation",

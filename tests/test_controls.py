@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 import descbench as db
 from descbench import Descriptions, Evaluation, Predictions, Vocabulary
+from descbench.comparison import RULE, against, controls_of, verdict
 from descbench.demo.guide import species
 from descbench.demo.renderer import render
 from descbench.errors import InputError
-from descbench.evaluation import RULE, against, controls_of, verdict
 from descbench.methods.controls import renamed
 from descbench.statistics import paired_difference
 

@@ -17,8 +17,8 @@ ROWS = [
     "generation embedding",
     "classifier cluster",
     "evaluation",
-    "spec report bulk",
-    "demo testing",
+    "spec bulk comparison",
+    "demo testing report",
     "cli",
 ]
 ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms.split()}

@@ -43,7 +43,8 @@ from descbench.errors import DescbenchError, DescbenchWarning, InputError, liste
 from descbench.progress import report
 
 if TYPE_CHECKING:
-    from descbench.evaluation import Controlled, Curve, Evaluation
+    from descbench.comparison import Controlled
+    from descbench.evaluation import Curve, Evaluation
     from descbench.methods import Cascade, Method
 
 BASELINES = ("classname", "template('a photo of a {}.')", "templates")
@@ -102,8 +103,9 @@ def command(
     Example: descbench evaluate folder:./photos -d birds.desc.json --method dclip --encoder demo
     """
     from descbench import spec
+    from descbench.comparison import RULE, controls_of, verdict
     from descbench.embedding import embed
-    from descbench.evaluation import RULE, check_unseen, controls_of, labels_of, verdict
+    from descbench.evaluation import check_unseen, labels_of
 
     source = spec.dataset(data, split=split, limit=limit, strict=strict)
     vocabulary, known = choose_classes(classes, descriptions, domain, labels, source)
@@ -220,7 +222,7 @@ def run_controls(
 ) -> dict[str, list[Controlled]]:
     """The controls of each method, a row each; what two methods share is run once. What cannot be run is added to
     `unavailable`, and its row left out."""
-    from descbench.evaluation import against
+    from descbench.comparison import against
 
     kept: dict[str, Evaluation | None] = {}
     wanted = {repr(c): c for kinds in controls.values() for seeds in kinds.values() for c in seeds}

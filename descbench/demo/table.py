@@ -17,12 +17,13 @@ from typing import Any
 
 from descbench import spec
 from descbench.classifier import Classifier
+from descbench.comparison import Controlled, against, controls_of
 from descbench.demo.tour import whole_guide
 from descbench.demo.truth import CAPTION
 from descbench.descriptions import Descriptions
 from descbench.embedding import Embedded, embed
 from descbench.errors import InputError
-from descbench.evaluation import Controlled, Evaluation, against, controls_of, evaluate
+from descbench.evaluation import Evaluation, evaluate
 from descbench.generation import generate
 from descbench.methods.cascade import stages_of
 from descbench.progress import report
