@@ -7,7 +7,7 @@ UV ?= uv
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow parity check format bench methods-table demo-models
+.PHONY: help demo test test-slow parity check format bench docs methods-table demo-models
 
 help: ## List these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ format: .venv/.installed ## Sort imports, mend what can be mended, format
 bench: .venv/.installed ## Run every benchmark
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
+docs: .venv/.documented ## Build the documentation as a site, into build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo "build/site/index.html"
+
 methods-table: .venv/.installed ## Run every method and its controls on the demo's birds, into docs/methods-table.md
 	$(BIN)/descbench demo --every --into docs/methods-table.md
 
@@ -61,4 +65,10 @@ demo-models: .venv/.installed ## Train the demo's two small models again (up to 
 	    || "$$python" -m venv --clear .venv; \
 	  $(BIN)/python -m pip install --quiet --editable '.[dev]'; \
 	fi
+	@touch $@
+
+.venv/.documented: .venv/.installed
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null 2>&1 || true
+	@if $(BIN)/python -m pip --version >/dev/null 2>&1; then $(BIN)/python -m pip install --quiet --editable '.[docs]'; \
+	else $(UV) pip install --quiet --python $(BIN)/python --editable '.[docs]'; fi
 	@touch $@

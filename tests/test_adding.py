@@ -105,7 +105,7 @@ MODULES = {
 
 
 def methods_of_the_guide() -> str:
-    return "".join(text.lstrip("\n") for text in blocks(GUIDE, "python") if text.lstrip("\n").startswith(MARK))
+    return "".join(text.lstrip("\n") for _, text in blocks(GUIDE, "python") if text.lstrip("\n").startswith(MARK))
 
 
 def install(name: str, files: Mapping[str, str], folder: Path, target: Path) -> None:
@@ -126,7 +126,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with three installed packages: that of the guide, one with adapters, and one with what is broken."""
     folder = tmp_path_factory.mktemp("packages")
     target = folder / "installed"
-    (project,) = blocks(GUIDE, "toml")
+    ((_, project),) = blocks(GUIDE, "toml")
     install("my-methods", {"pyproject.toml": project, "my_methods.py": methods_of_the_guide()}, folder, target)
     for name, entries in ENTRIES.items():
         points = "".join(f'[project.entry-points."descbench.{kind}"]\n{lines}\n' for kind, lines in entries.items())
@@ -235,7 +235,7 @@ def test_the_commands_take_them_all(target: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_commands_of_the_guide_run(target: Path, tmp_path: Path) -> None:
-    (text,) = blocks(GUIDE, "console")
+    ((_, text),) = blocks(GUIDE, "console")
     commands = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
     assert commands[0] == "pip install ."  # as `install` does
     for command in commands[1:]:

@@ -1,7 +1,7 @@
 """The documentation runs, names all that there is, and links to what exists.
 
-The convention: in a README or in `docs/`, ```python blocks run from top to bottom in one namespace, and in ```sh blocks
-each line that begins with "$ " runs. ```console blocks are shown only, since they need a network or a user's own files.
+The convention: in a README or in `docs/`, ```python blocks (in one namespace) and ```sh blocks (each line that begins
+with "$ ") run from top to bottom. ```console blocks are shown only, since they need a network or a user's own files.
 ```toml blocks are files of a user's package; `test_adding.py` builds it.
 All of a document runs in one temporary folder, offline, with its own cache.
 """
@@ -27,22 +27,18 @@ BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | 
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 
 
-def blocks(document: Path, language: str) -> list[str]:
-    """The blocks of one language, each preceded by as many blank lines as make line numbers those of the document."""
+def blocks(document: Path, *languages: str) -> list[tuple[str, str]]:
+    """The blocks of some languages, each after as many blank lines as make line numbers those of the document."""
     text = document.read_text(encoding="utf-8")
     return [
-        "\n" * text.count("\n", 0, found.start("body")) + found["body"]
+        (found["language"], "\n" * text.count("\n", 0, found.start("body")) + found["body"])
         for found in BLOCK.finditer(text)
-        if found["language"] == language
+        if found["language"] in languages
     ]
 
 
 def name(path: Path) -> str:
     return path.relative_to(TOP).as_posix()
-
-
-def documents_with(language: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("document", [d for d in DOCUMENTS if blocks(d, language)], ids=name)
 
 
 @pytest.fixture
@@ -62,20 +58,20 @@ def needs_demo_models(texts: list[str]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::descbench.errors.DescbenchWarning")  # a language model may miss a class
-@documents_with("python")
-def test_python_blocks_run(document: Path, own_folder: Path) -> None:
-    texts = blocks(document, "python")
-    needs_demo_models(texts)
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if blocks(d, "python", "sh")], ids=name)
+def test_blocks_run_from_top_to_bottom(document: Path, own_folder: Path) -> None:
+    found = blocks(document, "python", "sh")
+    needs_demo_models([text for _, text in found])
     namespace: dict[str, object] = {"__name__": "__main__"}
-    for text in texts:
-        exec(compile(text, str(document), "exec", dont_inherit=True), namespace)
+    for language, text in found:
+        if language == "python":
+            exec(compile(text, str(document), "exec", dont_inherit=True), namespace)
+        else:
+            run_commands(text)
 
 
-@documents_with("sh")
-def test_shell_blocks_run(document: Path, own_folder: Path) -> None:
-    texts = blocks(document, "sh")
-    needs_demo_models(texts)
-    commands = [line[2:] for text in texts for line in text.splitlines() if line.startswith("$ ")]
+def run_commands(text: str) -> None:
+    commands = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
     assert commands
     for command in commands:
         ran = subprocess.run(command, shell=True, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300)
