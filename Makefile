@@ -15,10 +15,12 @@ help: ## List these targets
 demo: .venv/.installed ## Describe 40 invented birds, classify pictures by it, compare the methods
 	@$(BIN)/descbench demo
 
-test: .venv/.installed ## Run the tests, without the slow ones and without network
+test: .venv/.installed ## Run the tests, without the slow ones; without network, but for a browser that is missing
+	@sh tests/browser.sh
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow"
 
 test-slow: .venv/.installed ## Run the slow tests only
+	@sh tests/browser.sh
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
 
 parity: .venv/.installed ## Compare every method with what its authors' code computed, a line a golden file
@@ -35,7 +37,7 @@ format: .venv/.installed ## Sort imports, mend what can be mended, format
 	$(BIN)/ruff format .
 
 bench: .venv/.installed ## Run every benchmark
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 docs: .venv/.documented ## Build the documentation as a site, into build/site
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build

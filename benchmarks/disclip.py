@@ -7,12 +7,9 @@ Ready features from a seed; no encoder runs. The loop goes over a part of the im
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Sequence
-
 import numpy as np
 import torch
+from _shared import ReadyTexts, medians
 
 import descbench as db
 from descbench.devices import pick_device
@@ -24,19 +21,6 @@ K, M, SHOTS = 3, 5, 16
 PART = 100  # images of the loop
 
 DEVICE = pick_device("auto")
-
-
-class ReadyTexts:
-    """An encoder that looks features up, so that only selection and scoring are measured."""
-
-    name = fingerprint = "ready texts"
-    logit_scale = 100.0
-
-    def __init__(self, features: dict[str, torch.Tensor]) -> None:
-        self.features = features
-
-    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        return torch.stack([self.features[text] for text in texts])
 
 
 def main() -> None:
@@ -51,6 +35,7 @@ def main() -> None:
     lists = {c: [f"feature {p}" for p in range(P) if p % C == c] for c in range(C)}
     known = {f"A photo of a class {c}.": row for c, row in enumerate(near(centres, 0.5))}
     known |= {f"feature {p}": row for p, row in enumerate(near(centres[torch.arange(P) % C], 1.0))}
+    row_of, features = {text: row for row, text in enumerate(known)}, torch.stack(list(known.values()))
     labels = torch.arange(C).repeat_interleave(SHOTS)
     support = near(centres[labels], 1.0)
     images = near(centres[torch.randint(C, (N,), generator=generator)], 1.5)
@@ -64,7 +49,7 @@ def main() -> None:
         clf = db.Classifier(
             vocabulary,
             db.method(f"disclip(k={K}, m={M})"),
-            ReadyTexts(known),
+            ReadyTexts(row_of, features),
             descriptions=told,
             support=(support, labels.numpy()),
         )
@@ -114,7 +99,7 @@ def main() -> None:
         same = float((mine[:, :PART] == other).mean())
         if same < 0.999:
             raise SystemExit(f"the sides answer alike for {100 * same:.2f} % of the answers only")
-    fast, slow, middle = (median(side) for side in (ours, lambda: loop(few), lambda: vectors(images.numpy())))
+    fast, slow, middle = medians(ours, lambda: loop(few), lambda: vectors(images.numpy()), rounds=ROUNDS, device=DEVICE)
     slow *= N / PART
     sets = len(np.unique(np.sort(np.argsort(-(images.numpy() @ captions.T), axis=1)[:, :K], axis=1), axis=0))
     print(f"torch {torch.__version__}, device {DEVICE}, {torch.get_num_threads()} threads, medians of {ROUNDS} rounds")
@@ -126,18 +111,6 @@ def main() -> None:
     print(f"  {'an image at a time, with arrays':<62}{1000 * middle:11.1f} ms")
     print(f"  {'descbench: Classifier.curve, selection included':<62}{1000 * fast:11.1f} ms")
     print(f"  the loop takes {slow / fast:,.0f} times as long (50 is the aim), the arrays {middle / fast:,.1f} times")
-
-
-def median(side: Callable[[], object]) -> float:
-    """The median seconds of a side, after it has run once."""
-    seconds = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        side()
-        if DEVICE == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
 
 
 if __name__ == "__main__":

@@ -24,15 +24,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _shared import Drawn, Pictures
 from PIL import Image
 
-from descbench.datasets import FolderDataset, Sample
+from descbench.datasets import FolderDataset
 from descbench.datasets.images import load_image
 from descbench.decoding import cores
 from descbench.embedding import keep
@@ -40,7 +41,6 @@ from descbench.store import CachedEncoder
 
 ROUNDS = 3
 DRAWN = 128  # pictures; the others are the same with other bytes at the end, which no decoder reads
-DIMENSIONS = 512
 
 
 def main(images: int) -> None:
@@ -210,32 +210,9 @@ def memory() -> None:
         print(f"  N {count:>7,}: {done.stdout.strip()}")
 
 
-class Synthetic:
-    name = fingerprint = "synthetic"
-    names = ("class",)
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def samples(self) -> Iterator[Sample]:
-        for index in range(self.count):
-            yield Sample(f"{index:032x}", lambda: Image.new("RGB", (8, 8)), 0, f"picture {index}")
-
-
-class Instant:
-    name = fingerprint = "instant"
-    logit_scale = 1.0
-
-    def encode_images(self, images: list[Image.Image]) -> Any:
-        return np.full((len(images), DIMENSIONS), DIMENSIONS**-0.5, dtype=np.float32)
-
-
 def keep_many(count: int, folder: str) -> None:
     start = time.perf_counter()
-    keep(Synthetic(count), CachedEncoder(Instant(), folder))  # type: ignore[arg-type]
+    keep(Pictures(count), CachedEncoder(Drawn(), folder))  # type: ignore[arg-type]
     second = time.perf_counter() - start
     status = Path("/proc/self/status").read_text()  # getrusage would count the process that started this one
     peak = int(status.partition("VmHWM:")[2].split()[0]) / 1024

@@ -12,12 +12,11 @@ import json
 import logging
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from _shared import medians
 
 from descbench.devices import pick_device
 from descbench.encoders import OpenCLIPEncoder
@@ -84,18 +83,6 @@ def class_by_class(network: torch.nn.Module, classes: list[list[str]]) -> torch.
     return torch.cat(rows).cpu()
 
 
-def medians(*sides: Callable[[], object]) -> list[float]:
-    """The median seconds of each side, after one round that is not counted."""
-    seconds: list[list[float]] = [[] for _ in sides]
-    for turn in range(ROUNDS + 1):
-        for side, measured in zip(sides, seconds, strict=True):
-            start = time.perf_counter()
-            side()
-            if turn:
-                measured.append(time.perf_counter() - start)
-    return [statistics.median(measured) for measured in seconds]
-
-
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         encoder = model(Path(folder))
@@ -105,7 +92,9 @@ def main() -> None:
         network = library(encoder)
         off = float((encoder.encode_texts(texts) - class_by_class(network, classes)).abs().max())
         assert off < 1e-5, f"the two sides differ by {off}"
-        ours, theirs = medians(lambda: encoder.encode_texts(texts), lambda: class_by_class(network, classes))
+        ours, theirs = medians(
+            lambda: encoder.encode_texts(texts), lambda: class_by_class(network, classes), rounds=ROUNDS, device=DEVICE
+        )
     part = f"{len(texts)} texts ({len(set(texts))} distinct, {min(lengths)} to {max(lengths)} tokens, "
     print(f"{DEVICE}, {torch.get_num_threads()} threads: {part}mean {statistics.mean(lengths):.0f}), scaled to {ALL:,}")
     for side, seconds in (("class by class", theirs), ("all at once", ours)):

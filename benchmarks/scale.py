@@ -11,60 +11,16 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
+from _shared import DIMENSIONS, Drawn, Pictures
 
 import descbench as db
 from descbench.bulk import score
-from descbench.datasets import Sample
 from descbench.embedding import keep
 from descbench.store import CachedEncoder
-
-DIMENSIONS = 512
-
-
-class Pictures:
-    name = fingerprint = "pictures"
-    names = ("class",)
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def samples(self) -> Iterator[Sample]:
-        for index in range(self.count):
-            yield Sample(f"{index:032x}", tiny, 0, f"bucket/photos/{index // 1000:06d}/{index:09d}.jpg")
-
-
-def tiny() -> Image.Image:
-    return Image.new("RGB", (8, 8))
-
-
-class Drawn:
-    """An encoder that takes no time: random rows, and as random texts."""
-
-    name = fingerprint = "drawn"
-    logit_scale = 100.0
-
-    def __init__(self) -> None:
-        self._draw = np.random.default_rng(0)
-
-    def encode_images(self, images: list[Any]) -> Any:
-        return self._rows(len(images))
-
-    def encode_texts(self, texts: list[str]) -> Any:
-        return torch.from_numpy(self._rows(len(texts)))
-
-    def _rows(self, count: int) -> Any:
-        rows = self._draw.standard_normal((count, DIMENSIONS), dtype=np.float32)
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def main(images: int) -> None:

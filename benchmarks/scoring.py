@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 import resource
-import statistics
 import time
-from collections.abc import Callable, Sequence
 from itertools import combinations, pairwise
 
 import numpy as np
 import torch
+from _shared import ReadyTexts, medians
 
 import descbench as db
 from descbench.devices import pick_device
@@ -38,20 +37,6 @@ MANY, CROWD = 100_000, 20_000  # the case of many classes: classes, images
 WIDE, WIDE_K = (250, 500, 1000), 20  # its follow-up: images, candidates
 
 DEVICE = pick_device("auto")
-
-
-def medians(*sides: Callable[[], object]) -> list[float]:
-    """The median seconds of each side, after one round that is not counted."""
-    seconds: list[list[float]] = [[] for _ in sides]
-    for turn in range(ROUNDS + 1):
-        for side, measured in zip(sides, seconds, strict=True):
-            start = time.perf_counter()
-            side()
-            if DEVICE == "cuda":
-                torch.cuda.synchronize()
-            if turn:
-                measured.append(time.perf_counter() - start)
-    return [statistics.median(measured) for measured in seconds]
 
 
 def unit(rows: int, generator: torch.Generator) -> torch.Tensor:
@@ -95,7 +80,7 @@ def mean_pooled() -> None:
         return torch.cat(answers).cpu().numpy()
 
     agree(ours(), least(), loop())
-    mine, floor, slow = medians(ours, least, loop)
+    mine, floor, slow = medians(ours, least, loop, rounds=ROUNDS, device=DEVICE)
     print(f"\nA mean-pooled method: N {N:,} images, C {C:,} classes, T {T:,} texts, D {D}")
     show(f"one matrix product and topk({TOP_K})", floor)
     show("descbench: prototypes, scores, the best of each image", mine, floor, "   at most 1.3 is the aim")
@@ -121,7 +106,7 @@ def max_pooled() -> None:
         return torch.stack(scores, dim=1).argmax(dim=1).cpu().numpy()
 
     agree(ours(), loop())
-    mine, floor, slow = medians(ours, least, loop)
+    mine, floor, slow = medians(ours, least, loop, rounds=ROUNDS, device=DEVICE)
     print(f"\nA max-pooled method: N {N:,}, C {C:,}, T {T:,}, D {D}")
     show("one matrix product, images with texts", floor)
     show("descbench: scores, the best of each image", mine, floor, "   at most 1.5 is the aim")
@@ -157,19 +142,6 @@ def many_classes() -> None:
     show("the products alone, a block of images at a time", floor)
     show("descbench: prototypes, scores, the best of each image", mine, floor, "   at most 1.3 is the aim")
     print(f"  peak memory grew by {grown:.0f} MB above images, texts and their {MANY * D * 4 >> 20} MB matrix")
-
-
-class ReadyTexts:
-    """An encoder that looks features up, so that only scoring is measured."""
-
-    name = fingerprint = "ready texts"
-    logit_scale = 100.0
-
-    def __init__(self, rows: dict[str, int], features: torch.Tensor) -> None:
-        self.rows, self.features = rows, features
-
-    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        return self.features[[self.rows[text] for text in texts]]
 
 
 def follow_up(different: int) -> None:
@@ -226,7 +198,7 @@ def follow_up(different: int) -> None:
         return candidates(images)
 
     agree(ours()[part], loop())
-    mine, slow, once, plain = medians(ours, loop, first, stage_one)
+    mine, slow, once, plain = medians(ours, loop, first, stage_one, rounds=ROUNDS, device=DEVICE)
     slow *= FOLLOWED / PART
     sets = len(np.unique(np.sort(candidates(images), axis=1), axis=0))
     print(f"\nA follow-up: N {FOLLOWED:,} images, {sets:,} different sets of k = {K} candidates, {C:,} classes, D {D},")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from descbench.spec import dataset, encoder, llm, method
     from descbench.texts import TextBank
     from descbench.vocabulary import Vocabulary
+    from descbench.whatif import WhatIf, what_if
+    from descbench.worth import Usefulness, usefulness
 
 _WHERE = {
     "Cascade": "methods",
@@ -37,7 +39,9 @@ _WHERE = {
     "Question": "prompts",
     "Reply": "prompts",
     "TextBank": "texts",
+    "Usefulness": "worth",
     "Vocabulary": "vocabulary",
+    "WhatIf": "whatif",
     "compare": "comparison",
     "dataset": "spec",
     "encoder": "spec",
@@ -47,6 +51,8 @@ _WHERE = {
     "llm": "spec",
     "method": "spec",
     "read_descriptions": "formats",
+    "usefulness": "worth",
+    "what_if": "whatif",
 }
 
 __all__ = [  # noqa: PLE0604, RUF100
@@ -62,7 +68,9 @@ __all__ = [  # noqa: PLE0604, RUF100
     "Question",
     "Reply",
     "TextBank",
+    "Usefulness",
     "Vocabulary",
+    "WhatIf",
     "compare",
     "dataset",
     "encoder",
@@ -72,6 +80,8 @@ __all__ = [  # noqa: PLE0604, RUF100
     "llm",
     "method",
     "read_descriptions",
+    "usefulness",
+    "what_if",
 ]
 
 

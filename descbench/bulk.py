@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from descbench.embedding import Embedded, blocks, unreadable
+from descbench.embedding import Embedded, blocks, files_known, unreadable
 from descbench.errors import DescbenchWarning, InputError
 from descbench.evaluation import protocol_of, versions
 from descbench.progress import report
@@ -60,7 +60,8 @@ def score(
     began = time.perf_counter()
     images, failures = 0, list[tuple[str, str]]()
     notes = _Notes()
-    with _File(path, _about(classifier, dataset, top_k)) as file:
+    classifier.check_texts()
+    with files_known(classifier.encoder), _File(path, _about(classifier, dataset, top_k)) as file:
         for some in blocks(dataset, classifier.encoder, size=block, batch_size=batch_size, workers=workers):
             images += len(some) + len(some.failures)
             failures += some.failures
@@ -84,6 +85,7 @@ def _about(classifier: Classifier, dataset: Dataset, top_k: int) -> dict[str, An
         "classes": len(classifier.vocabulary),
         "top_k": top_k,
         "protocol": protocol_of(classifier),
+        "compute": compute.used if (compute := getattr(classifier.encoder, "compute", None)) else {},
         "versions": versions(),
     }
 

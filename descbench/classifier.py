@@ -6,29 +6,51 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from descbench import progress
+from descbench.calibration import RANGE, Calibration, Normalisers, fit_scale
 from descbench.datasets.pictures import PicturesDataset
 from descbench.descriptions import Descriptions
 from descbench.devices import pick_device
 from descbench.embedding import embed
 from descbench.errors import DescbenchWarning, InputError, listed
-from descbench.explanation import Explanation, Reason, shares_of
+from descbench.explanation import Explanation, Reason, explained, reasons_of
 from descbench.followup import PairTexts, by_pairs, competing
 from descbench.generation import Answers, ask
+from descbench.lengths import Lengths
 from descbench.methods import Cascade, Method
 from descbench.methods.base import PairMethod, Subject
 from descbench.methods.cascade import stages_of
 from descbench.methods.disclip import selected_in, weight_of, with_weight
 from descbench.predictions import Predictions
-from descbench.scoring import best, class_scores, unit_rows, unit_views, weighed, whole, within
-from descbench.selection import WEIGHTS, Labelled, Selector, Support, Tuning, check_stages, confirmed, filters
-from descbench.texts import TextBank, plain
-from descbench.transport import Transport
+from descbench.scoring import (
+    Watch,
+    best,
+    class_scores,
+    rows_at_once,
+    unit_rows,
+    unit_views,
+    weighed,
+    whole,
+    within,
+)
+from descbench.selection import (
+    WEIGHTS,
+    Labelled,
+    Selector,
+    Support,
+    Tuning,
+    check_names,
+    check_stages,
+    confirmed,
+    filters,
+)
+from descbench.texts import TextBank, of_every_name, plain
 from descbench.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -69,6 +91,7 @@ class Classifier:
             if isinstance(given, str):
                 raise InputError(f"the {what} of a Classifier is an object, given the text {given!r}; write {example}")
         check_stages(method, stages_of(method), support)
+        check_names(stages_of(method), vocabulary)
         if llm is None and descriptions is None:
             for stage in stages_of(method):
                 if stage.asks_about != "nothing":
@@ -81,25 +104,44 @@ class Classifier:
         self._device = device
         self._row: dict[str, int] = {}  # distinct text -> row of _features
         self._features: torch.Tensor | None = None  # (U, D)
+        self._lengths = Lengths(encoder)
+        self._cut: set[str] = set()  # the texts that a stage has let be cut
         self._warned: set[str] = set()
         self._pairs: dict[Method, PairTexts] = {}  # what each follow-up by pairs has summed
         self._spent = 0  # of a cascade's budget
         self.support = None if support is None else Labelled.of(support, vocabulary, "support")
         self.tuning: Tuning | None = None
+        self.calibration: Calibration | None = None
         self._support = None if self.support is None else Support.of(self.support, vocabulary)
         self._selectors: dict[Method, tuple[Descriptions, Selector]] = {}
         self._made: tuple[Descriptions, int, Callable[[torch.Tensor], torch.Tensor]] | None = None
+
+    @property
+    def device(self) -> str:
+        """Where it computes, as torch names it."""
+        return pick_device(self._device)
 
     @property
     def logit_scale(self) -> float:
         """The factor from a similarity to a logit; 100 for an encoder that does not say."""
         return float(getattr(self.encoder, "logit_scale", 100.0))
 
+    def check_texts(self) -> None:
+        """Find texts that the encoder cannot read whole before any image is looked at: those of the first stage, as far
+        as it is described by now. The rest is found when it is encoded.
+
+        Raises `InputError` that lists them, where the method does not say that they may be cut (`Method.truncates`).
+        """
+        if self._lengths.known and self._made is None:
+            first = stages_of(self.method)[0]
+            self._lengths.check(first, _texts_of(of_every_name(first, self.vocabulary, self.descriptions)))
+
     def predict(self, images: Sequence[str | Path | Image.Image], top_k: int = 5) -> Predictions:
         """The best classes of images, given as paths or PIL images.
 
         Raises `InputError` that lists the images that cannot be read.
         """
+        self.check_texts()
         return self.predict_features(self._embedded(images), top_k)
 
     def predict_features(self, features: Any, top_k: int = 5) -> Predictions:
@@ -114,6 +156,31 @@ class Classifier:
         x = self._pictures(features)
         return self._decided(x, top_k)[0].top(top_k)
 
+    def predict_watched(
+        self, features: Any, right: np.ndarray | None = None, top_k: int = 5
+    ) -> tuple[Predictions, Normalisers | None]:
+        """`predict_features`, and what makes probabilities of the scores: at the temperature of the encoder and, where
+        one was fitted, at that too; None after a follow-up, whose scores are of some classes only.
+
+        `right` (N, L) has the ids of all classes that are right for an image, whose score is then kept too.
+        """
+        x = self._pictures(features)
+        watch = None
+        if len(stages_of(self.method)) == 1:
+            scales = [self._softmax_scale()] + ([self.calibration.scale] if self.calibration else [])
+            positions = None if right is None else self.vocabulary.positions(right)
+            watch = Normalisers(len(x), scales, self._gives_shares, positions)
+        return self._decided(x, top_k, watch)[0].top(top_k), watch
+
+    @property
+    def _gives_shares(self) -> bool:
+        """Whether the scores are shares of a probability already, and no similarities."""
+        return stages_of(self.method)[0].pool == "mean_prob"
+
+    def _softmax_scale(self) -> float:
+        """The factor of the scores in a softmax over them: that of the encoder is in a share already."""
+        return 1.0 if self._gives_shares else self.logit_scale
+
     def _pictures(self, features: Any) -> torch.Tensor:
         """Image features as unit rows on the device: (N, D), or (N, V, D) where a stage weighs views."""
         weighing = [stage for stage in stages_of(self.method) if stage.pool == "transport"]
@@ -127,16 +194,17 @@ class Classifier:
             )
         return x
 
-    def _decided(self, x: torch.Tensor, top_k: int) -> tuple[Predictions, np.ndarray]:
+    def _decided(self, x: torch.Tensor, top_k: int, watch: Watch | None = None) -> tuple[Predictions, np.ndarray]:
         """At least the best `top_k` classes of each image, and which stage was the last to look at it, (N,)."""
         k = min(self.method.k, len(self.vocabulary)) if isinstance(self.method, Cascade) else 1
         width, scores_of = self._first_stage()
         self._check_dimension(x)
         seen = _seen(stages_of(self.method)[0], x)
-        positions, scores = best(seen, scores_of, width, len(self.vocabulary), max(top_k, k))
+        positions, scores = best(seen, scores_of, width, len(self.vocabulary), max(top_k, k), watch)
         predictions = Predictions(self.vocabulary, self.vocabulary.ids[positions], scores)
         decided = np.zeros(len(x), dtype=np.int64)
         if isinstance(self.method, Cascade):
+            first = predictions.ids[:, 0].copy()
             for number, stage in enumerate(self.method.stages[1:], 1):
                 rows = self.method.doubtful(predictions.scores) if k > 1 else np.zeros(0, dtype=np.int64)
                 some = replace(predictions, ids=predictions.ids[rows], scores=predictions.scores[rows])
@@ -144,6 +212,8 @@ class Classifier:
                 predictions.ids[rows], predictions.scores[rows] = some.ids, some.scores
                 decided[rows] = number
             self.counts["followed_up"] = int((decided > 0).sum())
+            if len(self.method.stages) > 1:
+                predictions = replace(predictions, first=first)
         return predictions, decided
 
     def curve(self, features: Any, weights: Any = WEIGHTS) -> np.ndarray:
@@ -184,21 +254,77 @@ class Classifier:
         tuned. Raises `InputError` for a method without the weight, without a name of the split, and where images of it
         are among the support.
         """
-        images = Labelled.of(validation, self.vocabulary, "validation")
-        images = replace(images, name=split or images.name)
-        if not images.name:
-            raise InputError("which split is it tuned on? Results name it: tuned((features, labels), split='val')")
-        if self.support is not None:
-            self.support.check_apart("support", images.ids, images.name)
+        images = self._validation(validation, split, "tuned")
         right = images.right(self.curve(images.features)).sum(axis=1)  # (W,)
         first = int(right.argmax())  # of the best
         w = float(WEIGHTS[first])
+        found = self._with(with_weight(self.method, w))
+        found.tuning = Tuning(w, images, int(right[first]))
+        return found
+
+    def calibrated(self, validation: Labelled | tuple[Any, Any], split: str = "") -> Classifier:
+        """The same with the temperature that makes labelled images, which are not those of the test, likeliest: an
+        evaluation of it has `ece_fitted` and `nll_fitted` too. Answers and scores stay.
+
+        `validation` and `split` are those of `tuned`. The attribute `calibration` of what is returned says which
+        temperature it was; warns (`DescbenchWarning`) where none in the range is the best, as of images that are all
+        right or all wrong. Raises `InputError` for a method with a follow-up, whose scores are of some classes only.
+        """
+        import torch
+
+        if len(stages_of(self.method)) > 1:
+            raise InputError(
+                f"{self.method!r} decides by a follow-up, whose scores are of some classes only: there are no "
+                "probabilities of all to fit a temperature to. Calibrate a method of one stage"
+            )
+        images = self._validation(validation, split, "calibrated")
+        x = self._pictures(images.features)
+        accepted = images.labels[:, None] if images.accepted is None else images.accepted
+        right = torch.as_tensor(self.vocabulary.positions(accepted), device=x.device)  # (M, L)
+        width, scores_of = self._first_stage()
+        self._check_dimension(x)
+        seen, step = _seen(stages_of(self.method)[0], x), rows_at_once(width)
+
+        def blocks() -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
+            for start in range(0, len(x), step):
+                part = slice(start, start + step)
+                yield scores_of(seen[part]), right[part]
+                progress.report("fitting the temperature", min(start + step, len(x)), len(x))
+
+        own = self._softmax_scale()
+        scale, passes = fit_scale(blocks, own, self._gives_shares)
+        found = self._with(self.method)
+        found.tuning = self.tuning
+        found.calibration = Calibration(own / scale, scale, images, passes, scale in (own / RANGE, own * RANGE))
+        if found.calibration.at_edge:
+            why = "the images are right all the time, or no more often than by chance"
+            found._warn(f"{found.calibration}, the end of the range: {why}; fit it on more images, or others")
+        return found
+
+    def _validation(self, validation: Labelled | tuple[Any, Any], split: str, what: str) -> Labelled:
+        """The labelled images that choose for `tuned` or `calibrated`, checked and with a name."""
+        images = Labelled.of(validation, self.vocabulary, "validation")
+        images = replace(images, name=split or images.name)
+        if not images.name:
+            raise InputError(f"which split is it {what} on? Results name it: {what}((features, labels), split='val')")
+        if self.support is not None:
+            self.support.check_apart("support", images.ids, images.name)
+        return images
+
+    def _with(self, method: Method | Cascade) -> Classifier:
+        """A classifier of another method, with all that is known and encoded here."""
         found = Classifier(
-            *(self.vocabulary, with_weight(self.method, w), self.encoder, self.llm, self.descriptions, self.support),
-            self._device,
+            *(self.vocabulary, method, self.encoder, self.llm, self.descriptions, self.support), self._device
         )
         found._row, found._features, found._warned = dict(self._row), self._features, set(self._warned)
-        found.tuning = Tuning(w, images, int(right[first]))
+        found._lengths = self._lengths
+        return found
+
+    def described(self, descriptions: Descriptions) -> Classifier:
+        """The same with other descriptions: what is encoded already is not encoded again."""
+        found = self._with(self.method)
+        found.descriptions = descriptions.matched(self.vocabulary)
+        found.tuning = self.tuning
         return found
 
     def explain(self, image: str | Path | Image.Image, against: str | int | None = None) -> Explanation:
@@ -210,62 +336,63 @@ class Classifier:
 
     def explain_features(self, features: Any, against: str | int | None = None) -> Explanation:
         """The same for the features (D,) of one image, or its views (V, D)."""
-        import torch
-
         x = self._pictures(np.asarray(features)[None])
-        stages = stages_of(self.method)
-        k = min(self.method.k, len(self.vocabulary)) if isinstance(self.method, Cascade) else 1
         predictions, decided = self._decided(x, len(self.vocabulary))
         ranked = predictions.ids[0].tolist()
         if len(ranked) == 1 and against is None:
             raise InputError(f"one class only ({self.vocabulary.names[0]!r}): nothing to explain it against")
         rival = ranked[1] if against is None else self.vocabulary.id(against) if isinstance(against, str) else against
         self.vocabulary.position(rival)
-        answer = ranked[0]
-        if rival == answer:
+        if rival == ranked[0]:
             raise InputError(f"{self.vocabulary.name(rival)!r} is the answer itself; name another class")
-        followed = decided[0] > 0 and rival in ranked[:k]
-        stage = stages[decided[0]] if followed else stages[0]
-        if followed and selected_in(stage) is not None:
+        why = self._explanation(x, ranked, int(decided[0]), rival)
+        stages = stages_of(self.method)
+        if len(stages) == 1:
+            return why
+        assert predictions.first is not None
+        first = int(predictions.first[0])
+        turn = None if first in (ranked[0], rival) else self._explanation(x, ranked, int(decided[0]), first)
+        return replace(why, first=self.vocabulary.name(first), first_stage=repr(stages[0]), turn=turn)
+
+    def _explanation(self, x: torch.Tensor, ranked: Sequence[int], decided: int, rival: int) -> Explanation:
+        """Why one image (1, ...) is the first of the ranked classes and not `rival`; `decided` is the last stage that
+        looked at it."""
+        stages = stages_of(self.method)
+        k = min(self.method.k, len(ranked)) if isinstance(self.method, Cascade) else 1
+        followed = decided > 0 and rival in ranked[:k]
+        stage = stages[decided] if followed else stages[0]
+        if selected_in(stage) is not None:
             row = np.sort(self.vocabulary.positions(np.array(ranked[:k])))
             found = self._selector(stage).shares(whole(x)[0], row)
-            told_by_class = zip(self.vocabulary.ids[row].tolist(), found, strict=True)
-            told = {id_: [Reason(*share) for share in shares] for id_, shares in told_by_class}
-            return self._explanation(stage, answer, rival, told)
-        among = self.vocabulary.subset(i for i in self.vocabulary.ids.tolist() if not followed or i in ranked[:k])
-        bank = stage.texts(among, self.descriptions)
-        if self._support is not None and filters(stage):
-            bank = self._confirmed(bank, self._support)
-        ((bank, rows),) = self._ready([bank])
-        assert self._features is not None
-        index = torch.as_tensor(rows, device=x.device)
-        similar = (self._features[index] @ whole(x)[0]).cpu()  # (T,)
-        if stage.pool == "transport":
-            shares = Transport(self._features, index, bank.offsets, self.logit_scale).shares(x[0]).cpu()
+            shares = dict(zip(self.vocabulary.ids[row].tolist(), found, strict=True))
+            told = [[Reason(*share) for share in shares[id_]] for id_ in (ranked[0], rival)]
         else:
-            shares = shares_of(self._features[index].cpu(), similar, bank, stage.pool, self.logit_scale)
-        reasons = {}
-        for id_ in (answer, rival):
-            own = slice(*bank.offsets[among.position(id_) : among.position(id_) + 2])
-            told_of = zip(bank.texts[own], similar[own].tolist(), shares[own].tolist(), strict=True)
-            reasons[id_] = [Reason(*share) for share in told_of]
-        return self._explanation(stage, answer, rival, reasons)
+            among = self.vocabulary.subset(i for i in self.vocabulary.ids.tolist() if not followed or i in ranked[:k])
+            bank, index = self._bank(stage, among)
+            assert self._features is not None
+            about = (bank, self._features, index, x[0] if stage.pool == "transport" else whole(x)[0])
+            scale = self._scale(stage)
+            told = [reasons_of(*about, stage.pool, scale, among.position(id_)) for id_ in (ranked[0], rival)]
+        name = self.vocabulary.name
+        return explained(name(ranked[0]), name(rival), repr(stage), stage.pool, *told)
 
-    def _explanation(self, stage: Method, answer: int, rival: int, told: Mapping[int, list[Reason]]) -> Explanation:
-        """The reasons of two classes, by similarity; the shares of a class add up to its score."""
+    def bank(self) -> tuple[TextBank, torch.Tensor, torch.Tensor]:
+        """The texts of the first stage as they are scored, features (U, D), and which of these each text has, (T,)."""
+        self._first_stage()  # asks what is missing, and counts
+        bank, index = self._bank(stages_of(self.method)[0], self.vocabulary)
+        assert self._features is not None
+        return bank, self._features, index
+
+    def _bank(self, stage: Method, among: Vocabulary) -> tuple[TextBank, torch.Tensor]:
+        """The texts that a stage has for some classes, encoded and weighed, and the rows of their features, (T,)."""
         import torch
 
-        reasons = {id_: sorted(told[id_], key=lambda r: (-r.similarity, r.text)) for id_ in (answer, rival)}
-        scores = {id_: float(torch.tensor([r.share for r in reasons[id_]]).sum()) for id_ in reasons}
-        return Explanation(
-            self.vocabulary.name(answer),
-            self.vocabulary.name(rival),
-            repr(stage),
-            scores[answer],
-            scores[rival],
-            tuple(reasons[answer]),
-            tuple(reasons[rival]),
-        )
+        bank = of_every_name(stage, among, self.descriptions)
+        if self._support is not None and filters(stage):
+            bank = self._confirmed(bank, self._support, stage)
+        ((bank, rows),) = self._ready([bank], stage)
+        assert self._features is not None
+        return bank, torch.as_tensor(rows, device=self._features.device)
 
     def _first_stage(self) -> tuple[int, Callable[[torch.Tensor], torch.Tensor]]:
         """The width of a row of scores and the function that makes them; made anew when descriptions have changed."""
@@ -276,11 +403,11 @@ class Classifier:
             absent = self._describe(first)
             if first.asks_about in ("pair", "set"):
                 self._count_silent(first, first.subjects(self.vocabulary), absent)
-            bank = first.texts(self.vocabulary, self.descriptions)
+            bank = of_every_name(first, self.vocabulary, self.descriptions)
             self._count_undescribed(first, bank)
             if self._support is not None and filters(first):
-                bank = self._confirmed(bank, self._support)
-            ((bank, rows),) = self._ready([bank])
+                bank = self._confirmed(bank, self._support, first)
+            ((bank, rows),) = self._ready([bank], first)
             assert self._features is not None
             index = torch.as_tensor(rows, device=self._features.device)
             every = first.pool in ("max_score", "mean_prob")  # these need the similarity to every text
@@ -383,15 +510,29 @@ class Classifier:
             self._warned.add(message)
             warnings.warn(message, DescbenchWarning, stacklevel=4)
 
-    def _encoded(self, texts: Iterable[str]) -> torch.Tensor:
-        """The rows of `_features` for texts; each distinct text is encoded once in the life of a classifier."""
+    def _check_lengths(self, stage: Method, texts: Iterable[str]) -> None:
+        """Count and tell those texts of a stage that are cut; raises `InputError` where they may not be."""
+        if self._lengths.known:
+            cut, note = self._lengths.check(stage, texts)
+            if cut:
+                self._cut.update(cut)
+                self._warn(note)
+            self.counts["truncated"] = len(self._cut)
+
+    def _encoded(self, texts: Iterable[str], stage: Method | None) -> torch.Tensor:
+        """The rows of `_features` for texts, of a stage where one is named; each distinct text is encoded once in the
+        life of a classifier. See `_check_lengths` for those of a stage that are too long."""
         import torch
 
         texts = list(texts)
+        if stage is not None:
+            self._check_lengths(stage, texts)
         new = [text for text in dict.fromkeys(texts) if text not in self._row]
         if new:
             device = pick_device(self._device)
-            rows = unit_rows(self.encoder.encode_texts(new), device, f"text features of {self.encoder!r}")
+            with self._lengths.quietly(new):
+                encoded = self.encoder.encode_texts(new)
+            rows = unit_rows(encoded, device, f"text features of {self.encoder!r}")
             if len(rows) != len(new):
                 raise InputError(f"{self.encoder!r} gave {len(rows)} features for {len(new)} texts")
             start = len(self._row)
@@ -400,9 +541,9 @@ class Classifier:
         assert self._features is not None
         return torch.tensor([self._row[text] for text in texts], dtype=torch.int64, device=self._features.device)
 
-    def _ready(self, banks: Sequence[TextBank]) -> list[tuple[TextBank, np.ndarray]]:
+    def _ready(self, banks: Sequence[TextBank], stage: Method) -> list[tuple[TextBank, np.ndarray]]:
         """Banks whose texts are encoded and whose anchors are weights, each with the rows of its texts, (T,)."""
-        self._encoded(text for bank in banks for text in (*bank.texts, *(bank.anchors.texts if bank.anchors else ())))
+        self._encoded((text for bank in banks for text in _texts_of(bank)), stage)
         assert self._features is not None
         found = weighed(banks, self._features, self._row)
         return [(bank, np.array([self._row[text] for text in bank.texts])) for bank in found]
@@ -419,19 +560,19 @@ class Classifier:
             chosen = selected_in(stage)
             assert chosen is not None
             self._describe(stage)
-            bank = stage.texts(self.vocabulary, self.descriptions)
+            bank = of_every_name(stage, self.vocabulary, self.descriptions)
             self._count_undescribed(stage, bank)
             support = self._support if chosen.needs_support else None
             if support is not None:
                 self._count_unsupported(support)
-            selector = Selector(chosen, bank, self.vocabulary, support, self._features_of)
+            selector = Selector(chosen, bank, self.vocabulary, support, partial(self.text_features, stage=stage))
             known = self._selectors[stage] = (self.descriptions, selector)
         return known[1]
 
-    def _confirmed(self, bank: TextBank, support: Support) -> TextBank:
+    def _confirmed(self, bank: TextBank, support: Support, stage: Method) -> TextBank:
         """The texts that the labelled images of their classes confirm; counts the classes that lost all."""
         self._count_unsupported(support)
-        kept, lost = confirmed(bank, self.vocabulary, support, self._features_of)
+        kept, lost = confirmed(bank, self.vocabulary, support, partial(self.text_features, stage=stage))
         self.counts["unconfirmed"] = int(lost.sum())
         if lost.any():
             names = [name for name, gone in zip(self.vocabulary.names, lost, strict=True) if gone]
@@ -446,9 +587,12 @@ class Classifier:
             of = f"{len(names)} of {len(self.vocabulary)} classes have no labelled image"
             self._warn(f"{of} and keep their own descriptions: {listed(names)}")
 
-    def _features_of(self, texts: Sequence[str]) -> torch.Tensor:
-        """The features of texts, (len(texts), D)."""
-        index = self._encoded(texts)
+    def text_features(self, texts: Sequence[str], stage: Method | None = None) -> torch.Tensor:
+        """The features of texts, (len(texts), D) unit rows on the device; each distinct text is encoded once.
+
+        Raises `InputError` where they are those of a stage, too long for the encoder, and may not be cut.
+        """
+        index = self._encoded(texts, stage)
         assert self._features is not None
         return self._features[index]
 
@@ -462,7 +606,9 @@ class Classifier:
             sets, set_of = _different(candidates)
             scores = self._selector(stage).scores(_seen(stage, x), set_of, sets)
         else:
-            by = self._pair_scores if by_pairs(stage) else self._set_scores
+            # What is summed by pairs has one name a class: with several, texts are those of each set.
+            alone = by_pairs(stage) and not self.vocabulary.synonyms
+            by = self._pair_scores if alone else self._set_scores
             scores = by(_seen(stage, x), candidates, stage).cpu().numpy()
         order = np.argsort(-scores, axis=1, kind="stable")  # ties by class position: sets are ascending
         return predictions.reorder_top(
@@ -483,7 +629,7 @@ class Classifier:
             self._count_silent(stage, stage.subjects(self.vocabulary, ids), absent)
             assert isinstance(stage, PairMethod)
             pairs = PairTexts(stage, self.vocabulary, self.descriptions, occurring, str(x.device))
-            index = self._encoded(pairs.texts)
+            index = self._encoded(pairs.texts, stage)
             assert self._features is not None
             pairs.add(self._features, index)
             self._pairs[stage] = pairs
@@ -492,7 +638,7 @@ class Classifier:
         bare = torch.zeros(len(self.vocabulary), dtype=torch.int64, device=x.device)
         if len(silent := pairs.silent(candidates)):
             there = torch.as_tensor(silent, device=x.device)
-            bare[there] = self._encoded(plain(self.vocabulary.names[position]) for position in silent)
+            bare[there] = self._encoded((plain(self.vocabulary.names[position]) for position in silent), stage)
         assert self._features is not None
         return pairs.scores(x, candidates, self._features, bare)
 
@@ -504,9 +650,9 @@ class Classifier:
         self._count_silent(stage, stage.subjects(self.vocabulary, ids), absent)
         banks = []
         for row in ids:
-            banks.append(stage.texts(self.vocabulary.subset(row), self.descriptions))
+            banks.append(of_every_name(stage, self.vocabulary.subset(row), self.descriptions))
             progress.report("preparing follow-ups", len(banks), len(ids))
-        ready, indices = zip(*self._ready(banks), strict=True)
+        ready, indices = zip(*self._ready(banks, stage), strict=True)
         assert self._features is not None
         return within(x, set_of, self._features, ready, indices, stage.pool, self._scale(stage))
 
@@ -515,6 +661,11 @@ def _different(candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The different sets among the candidates (N, k), (S, k), and which of them each image has, (N,)."""
     sets, set_of = np.unique(candidates, axis=0, return_inverse=True)
     return sets, set_of.ravel()
+
+
+def _texts_of(bank: TextBank) -> tuple[str, ...]:
+    """All texts of a bank that are encoded, its anchors too."""
+    return (*bank.texts, *(bank.anchors.texts if bank.anchors else ()))
 
 
 def _seen(stage: Method, x: torch.Tensor) -> torch.Tensor:

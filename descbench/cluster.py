@@ -209,7 +209,7 @@ class _Actor:
         prepared = hasattr(self._encoder, "encode_pixels") and hasattr(self._encoder, "preprocess")
         encode = self._encoder.encode_pixels if prepared else self._encoder.encode_images
         prepare = self._encoder.preprocess if prepared else None
-        for batch in batches(samples, prepare, size=self._batch_size):
+        for batch in batches(embedding.drafts(iter(samples), self._encoder), prepare, size=self._batch_size):
             yield from ((sample.id, reason) for sample, reason in batch.failed)
             if batch.samples:
                 sources = [sample.source for sample in batch.samples]

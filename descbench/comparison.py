@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,54 @@ from descbench.methods import (
     Waffle,
 )
 from descbench.methods.cascade import stages_of
+from descbench.power import LEVEL, detectable, holm, images_needed
 from descbench.statistics import Difference, PairedDifference, mean_difference, paired_difference
+
+
+@dataclass(frozen=True)
+class Compared(PairedDifference):
+    """A paired difference among several: `p_holm` is the p corrected for all `tests` comparisons with the same run."""
+
+    p_holm: float
+    tests: int = 1
+
+    @property
+    def shown(self) -> bool:
+        """Whether the data show a difference: p_holm is below 0.05."""
+        return self.p_holm < LEVEL
+
+    @property
+    def detectable(self) -> float | None:
+        """The difference that would have been shown with 80 % power, at the rate at which these two differ and at the
+        level that is left to each of the tests; None where there is none. A share."""
+        return detectable(self.n, (self.gained + self.lost) / self.n, level=LEVEL / self.tests)
+
+    @property
+    def images_needed(self) -> int | None:
+        """How many images would show the difference that is seen with 80 % power; None where none is seen."""
+        if not self.value:
+            return None
+        return images_needed(self.value, (self.gained + self.lost) / self.n, level=LEVEL / self.tests)
+
+    def conclusion(self, name: str, base: str) -> str:
+        """What can be concluded of a run `name` beside the run `base`, and what cannot: a sentence or two."""
+        by = f"{100 * abs(self.value):.1f} points"
+        p = f"p = {self.p_holm:.2g}" + (f", corrected for {self.tests} comparisons" if self.tests > 1 else "")
+        differ = self.gained + self.lost
+        if self.shown:
+            kind = "better" if self.value > 0 else "worse"
+            return f"{name} is {kind} than {base} by {by}, and chance alone does not explain it ({p})."
+        if not differ:
+            return f"{name} and {base} are right in the same images: nothing tells them apart."
+        nothing = f"The data do not show a difference between {name} and {base} ({p}), nor that there is none"
+        if self.detectable is None:
+            return f"{nothing}: they differ in {differ} of {self.n:,} images, too few to show any."
+        seen = (
+            f"{nothing}: one of {100 * self.detectable:.1f} points or more would probably have been seen (80 % power)"
+        )
+        if self.images_needed is None:
+            return f"{seen}."
+        return f"{seen}; one of {by}, as here, needs about {round_up(self.images_needed):,} images."
 
 
 @dataclass(frozen=True)
@@ -31,45 +79,116 @@ class Comparison:
     """Each further run against the first, on the same images."""
 
     base: str
-    differences: Mapping[str, PairedDifference]
+    differences: Mapping[str, Compared]
     ties: Mapping[str, int] = field(default_factory=dict)  # of what was gained or lost, by rounding perhaps
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the differences with their intervals, and what can be concluded."""
+        from descbench import markup
+
+        rows = [
+            [markup.name(name), f"{100 * d.value:+.1f}", f"{100 * d.low:+.1f} to {100 * d.high:+.1f}", d.gained, d.lost,
+             f"{d.p_holm:.2g}"]
+            for name, d in self.differences.items()
+        ]  # fmt: skip
+        head = ["method", "points", "95 %", "gained", "lost", "p, by Holm"]
+        told = markup.table(head, rows, f"against {markup.shortened(self.base)}", numbers=range(1, 6))
+        return str(markup.snippet(told, *(markup.element("p", sentence) for sentence in self.conclusions)))
+
+    @property
+    def conclusions(self) -> list[str]:
+        """What can be concluded of each run, and what cannot."""
+        return [d.conclusion(name, self.base) for name, d in self.differences.items()]
 
     def __str__(self) -> str:
         lines = [f"against {self.base}:"]
         for name, d in self.differences.items():
+            corrected = f", {d.p_holm:.2g} by Holm for {d.tests} comparisons" if d.tests > 1 else ""
             lines.append(
                 f"  {name}: {100 * d.value:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}], "
-                f"McNemar p = {d.p:.2g} ({d.gained} gained, {d.lost} lost of {d.n})"
+                f"McNemar p = {d.p:.2g}{corrected} ({d.gained} gained, {d.lost} lost of {d.n})"
                 + (f"; {ties} of these by a tie, where rounding may decide" if (ties := self.ties.get(name)) else "")
             )
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.conclusions])
 
 
-def compare(results: Sequence[Evaluation]) -> Comparison:
-    """Paired differences in top-1 of each further run to the first, with intervals and McNemar's exact test.
+def compare(results: Sequence[Evaluation], names: Sequence[str] = ()) -> Comparison:
+    """Paired differences in top-1 of each further run to the first, with intervals, McNemar's exact test, and Holm's
+    correction for all of them. `names` are those of the runs; their titles otherwise, with the encoder where they
+    differ in it.
 
     Raises `InputError` where there are fewer than two runs, or they are not over the same images with the same labels.
     """
     if len(results) < 2:
         raise InputError(f"a comparison needs at least two runs, given: {len(results)}")
-    base, *others = results
-    differences: dict[str, PairedDifference] = {}
+    called = _distinct(names or names_of(results))
+    base = results[0]
+    found: dict[str, PairedDifference] = {}
     ties: dict[str, int] = {}
+    for name, other in zip(called[1:], results[1:], strict=True):
+        rows = _rows(base, other, called[0], name)
+        found[name] = paired_difference(base.hits[rows], other.hits)
+        ties[name] = int(((base.hits[rows] != other.hits) & (base.tied[rows] | other.tied)).sum())
+    corrected = holm([d.p for d in found.values()])
+    differences = {
+        name: Compared(**vars(d), p_holm=p, tests=len(found))
+        for (name, d), p in zip(found.items(), corrected, strict=True)
+    }
+    return Comparison(called[0], differences, ties)
+
+
+def names_of(results: Sequence[Evaluation]) -> list[str]:
+    """What runs are called beside each other: their titles, with the encoder where they differ in it."""
+    if len({result.encoder for result in results}) == 1:
+        return [result.title for result in results]
+    return [f"{result.title} with {result.encoder}" for result in results]
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The first name as it is; of the others those that occur again get a number."""
+    found = [names[0]]
+    for number, name in enumerate(names[1:], 1):
+        found.append(name if name not in found[1:] else f"{name} ({number})")
+    return found
+
+
+def _rows(base: Evaluation, other: Evaluation, called: str, name: str) -> np.ndarray:
+    """The row of `base` for each row of `other`, (N,). Raises `InputError` where images or labels differ."""
+    if (rows := _rows_at_once(base, other)) is not None:
+        return rows
+    ours, theirs = Counter(base.ids), Counter(other.ids)
+    if ours != theirs:
+        absent, added = ours - theirs, theirs - ours
+        told = [f"{count:,} only in {of} (as {next(iter(ids))!r})" for ids, count, of in
+                ((absent, absent.total(), called), (added, added.total(), name)) if count]  # fmt: skip
+        raise InputError(
+            f"{name} was run over {len(other.ids):,} images and {called} over {len(base.ids):,}, and not the same: "
+            f"{' and '.join(told)}; a paired comparison needs the same images: evaluate both on one data set"
+        )
     order = {key: row for row, key in enumerate(_keys(base))}
-    for other in others:
-        if Counter(other.ids) != Counter(base.ids):
-            raise InputError(
-                f"{other.title} was run over {len(other.ids)} images and {base.title} over {len(base.ids)}, and not "
-                "the same; a paired comparison needs the same images"
-            )
-        keys = _keys(other)
-        if not order.keys() >= set(keys):
-            raise InputError(f"{other.title} and {base.title} were scored against different labels")
-        rows = np.array([order[key] for key in keys])
-        label = other.title if other.title not in differences else f"{other.title} ({len(differences) + 1})"
-        differences[label] = paired_difference(base.hits[rows], other.hits)
-        ties[label] = int(((base.hits[rows] != other.hits) & (base.tied[rows] | other.tied)).sum())
-    return Comparison(base.title, differences, ties)
+    keys = _keys(other)
+    if wrong := [key for key in keys if key not in order]:
+        raise InputError(
+            f"{name} and {called} were scored against different labels in {len(wrong):,} images, as {wrong[0][0]!r}; "
+            "evaluate both with the same labels and classes"
+        )
+    return np.array([order[key] for key in keys])
+
+
+def _rows_at_once(base: Evaluation, other: Evaluation) -> np.ndarray | None:
+    """The same where both have one vocabulary, equal images in one order or each image once, and equal labels, as is
+    usual: a million rows are joined in a second or two. None for all else, equal or not."""
+    ours, theirs = base.predictions.vocabulary, other.predictions.vocabulary
+    if ours.names != theirs.names or not np.array_equal(ours.ids, theirs.ids) or len(base.ids) != len(other.ids):
+        return None
+    if base.ids == other.ids:
+        rows = np.arange(len(base.ids))
+    else:
+        place = {id_: row for row, id_ in enumerate(base.ids)}
+        rows = np.array([place.get(id_, -1) for id_ in other.ids])
+        if len(place) < len(base.ids) or len(np.unique(rows)) < len(rows) or rows.min() < 0:
+            return None
+    return rows if np.array_equal(base.labels[rows], other.labels) else None
 
 
 def _keys(result: Evaluation) -> list[tuple[str, str, int]]:
@@ -82,6 +201,36 @@ def _keys(result: Evaluation) -> list[tuple[str, str, int]]:
         keys.append((*row, seen[row]))
         seen[row] += 1
     return keys
+
+
+def round_up(number: int) -> int:
+    """To two digits, upwards: what a formula says of future images is no more exact than that."""
+    unit = int(10 ** max(0, len(str(number)) - 2))
+    return -(-number // unit) * unit
+
+
+def seeds_of(method: Method | Cascade, number: int) -> list[Method | Cascade]:
+    """The method with the seeds 0 to `number` - 1 where it draws at random and its seed is left at its default, in all
+    its stages and what they wrap; else the method alone."""
+    found = [_seeded(method, seed) for seed in range(number)]
+    return found if len(set(map(repr, found))) > 1 else [method]
+
+
+def _seeded(method: Any, seed: int) -> Any:
+    if isinstance(method, Cascade):
+        return method.with_stages(*(_seeded(stage, seed) for stage in method.stages))
+    if not is_dataclass(method) or isinstance(method, type):
+        return method
+    own = {f.name: getattr(method, f.name) for f in fields(method)}
+    new = {name: _seeded(value, seed) for name, value in own.items() if isinstance(value, Method)}
+    if "seed" in own and own["seed"] == 0:
+        new["seed"] = seed
+    return replace(method, **new) if new else method
+
+
+def spread(shares: Sequence[float]) -> tuple[float, float | None]:
+    """The mean of the runs of several seeds, and their standard deviation: None of one run."""
+    return float(np.mean(shares)), float(np.std(shares, ddof=1)) if len(shares) > 1 else None
 
 
 DECIDING = ("shuffled", "random_descriptions", "shared", "waffle")
@@ -152,17 +301,13 @@ class Controlled:
 
 def against(result: Evaluation, control: str, runs: Sequence[Evaluation]) -> Controlled:
     """A method against the runs of one control, image by image. Raises `InputError` where the images differ."""
-    compare([result, *runs])  # the same images and labels
-    rows = {key: row for row, key in enumerate(_keys(result))}
-    right = np.zeros(len(rows), dtype=np.int64)  # (N,) how many runs are right
+    right = np.zeros(len(result.ids), dtype=np.int64)  # (N,) how many runs are right
     for run in runs:
-        right[[rows[key] for key in _keys(run)]] += run.hits
-    shares = np.array([run.hits.mean() for run in runs])
+        right[_rows(result, run, result.title, run.title)] += run.hits
     return Controlled(
         control,
         tuple(run.title for run in runs),
-        float(shares.mean()),
-        float(shares.std(ddof=1)) if len(runs) > 1 else None,
+        *spread([float(run.hits.mean()) for run in runs]),
         mean_difference(len(runs) * result.hits.astype(np.int64) - right, len(runs)),
     )
 

@@ -27,7 +27,7 @@ of a set `(id, *rivals)`."""
 @dataclass(frozen=True)
 class Descriptions:
     """`classes` {id: [text]}, `pairs` {(a, b): ([texts of a], [texts of b])} and `sets` {(a, b, ...): {id: [text]}} of
-    classes that were told apart together; `names` {id: name}; provenance.
+    classes that were told apart together; `names` {id: name}; provenance; `synonyms` {id: further names}.
 
     A pair is kept once, smaller id first, and a set by its ascending ids; `pair` and `set` find them in any order.
     Texts are what the language model or a person wrote, not yet what is encoded: a method builds that from them.
@@ -39,6 +39,7 @@ class Descriptions:
     domain: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     sets: Mapping[tuple[int, ...], Mapping[int, list[str]]] = field(default_factory=dict)
+    synonyms: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ordered = {}
@@ -89,6 +90,7 @@ class Descriptions:
             names={**self.names, **other.names},
             provenance={**self.provenance, **other.provenance},
             sets={**self.sets, **other.sets},
+            synonyms={**self.synonyms, **other.synonyms},
         )
 
     def matched(self, vocabulary: Vocabulary, allow_missing: bool = False) -> Descriptions:
@@ -96,14 +98,15 @@ class Descriptions:
 
         A name that several classes share gives its texts to each of them. Classes of this that the vocabulary lacks are
         left out, with their pairs and sets, if every class of the vocabulary is named here; with `allow_missing` they
-        always are, and a `DescbenchWarning` lists what was left out on both sides.
+        always are, and a `DescbenchWarning` lists what was left out on both sides. Names are joined by the synonyms of
+        `vocabulary` too, which stay with these; where it has none, those that this has stay.
         Raises `MatchError` when classes on both sides stay without a partner: then the names do not fit.
         """
         own = sorted(self.mentioned)
         domain = vocabulary.domain or self.domain
         same = not self.names or all(self.names.get(i) == name for i, name in vocabulary)
         if same and set(own) <= set(vocabulary.ids.tolist()):
-            return replace(self, names=dict(vocabulary), domain=domain)
+            return replace(self, names=dict(vocabulary), domain=domain, synonyms=vocabulary.synonyms or self.synonyms)
         targets = self._targets(own, vocabulary)
         alone, bare = self._alone(targets), self._bare(vocabulary)
         if alone and bare and not allow_missing:
@@ -127,7 +130,10 @@ class Descriptions:
             for new in product(*(targets[i] for i in ids))
         }
         classes = {id_: self.classes[i] for i in own if i in self.classes for id_ in targets[i]}
-        return replace(self, classes=classes, pairs=pairs, sets=sets, names=dict(vocabulary), domain=domain)
+        further = {ids[0]: self.synonyms[i] for i, ids in targets.items() if len(ids) == 1 and i in self.synonyms}
+        return Descriptions(
+            classes, pairs, dict(vocabulary), domain, self.provenance, sets, vocabulary.synonyms or further
+        )
 
     @property
     def mentioned(self) -> frozenset[int]:
@@ -212,7 +218,8 @@ class Descriptions:
         ids = sorted({*self.names, *self.mentioned})
         if not ids or any(i not in self.names for i in ids):
             raise InputError("these descriptions do not name their classes; give the classes as well")
-        return Vocabulary([self.names[i] for i in ids], self.domain, ids)
+        further = {i: self.synonyms[i] for i in ids if i in self.synonyms}
+        return Vocabulary([self.names[i] for i in ids], self.domain, ids, further)
 
     def to_json(self) -> dict[str, Any]:
         """What `save` writes."""
@@ -220,7 +227,12 @@ class Descriptions:
         return {
             "format": FORMAT,
             "domain": self.domain,
-            "classes": [{"id": i, "name": self.names.get(i), "texts": self.classes.get(i, [])} for i in ids],
+            "classes": [
+                {"id": i, "name": self.names.get(i)}
+                | ({"synonyms": list(self.synonyms[i])} if i in self.synonyms else {})
+                | {"texts": self.classes.get(i, [])}
+                for i in ids
+            ],
             "pairs": [
                 {
                     "ids": [a, b],
@@ -243,7 +255,7 @@ class Descriptions:
 
     def save(self, path: str | Path) -> None:
         """Write one readable JSON file, whole or not at all: a text a line, so that a person can edit one."""
-        write_whole(path, _readable(self.to_json()))
+        write_whole(path, readable(self.to_json()))
 
     @classmethod
     def load(cls, path: str | Path) -> Descriptions:
@@ -270,7 +282,13 @@ class Descriptions:
             raise InputError(f"{path}: 'provenance' must be an object, given: {provenance!r:.80}")
         if not is_encodable(provenance):
             raise InputError(f"{path}: half of a character in 'provenance': {provenance!r:.80}; write it again")
-        return cls(classes, pairs, named, encodable(str(data.get("domain") or ""), f"{path}, domain"), provenance, sets)
+        domain = encodable(str(data.get("domain") or ""), f"{path}, domain")
+        synonyms = {
+            int(entry["id"]): tuple(checked_texts(entry["synonyms"], f"{path}, synonyms of class {entry['id']}"))
+            for entry in data.get("classes", [])
+            if entry.get("synonyms")
+        }
+        return cls(classes, pairs, named, domain, provenance, sets, synonyms)
 
 
 def _read_classes(entries: Sequence[Any], names: dict[int, str], path: Path) -> dict[int, list[str]]:
@@ -337,7 +355,7 @@ def _name(ids: Sequence[int], called: Any, names: dict[int, str], where: str) ->
         names.setdefault(i, encodable(str(name or ""), where))
 
 
-def _readable(data: dict[str, Any]) -> str:
+def readable(data: dict[str, Any]) -> str:
     """What json.dumps(data, indent=1) gives, for descriptions: with indentation that encodes in Python, text by text,
     and takes ten times as long where there are many pairs."""
     parts = []

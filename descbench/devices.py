@@ -45,15 +45,17 @@ def pick_device(device: str, *, float64: bool = False) -> str:
 
 @dataclass(frozen=True)
 class Compute:
-    """The device, the precision, and whether the model is compiled.
+    """The device, the precision, and whether the model is compiled; and whether its pictures are drafts.
 
     `fp32`; `bf16` and `fp16`: weights and products in half precision; `amp`: weights in float32, products in bfloat16
-    (torch.autocast), on every device. Raises `SpecError` for another precision, without importing torch.
+    (torch.autocast), on every device. With `draft` a JPEG is decoded at a half, a quarter or an eighth of its size, as
+    long as it stays thrice as large as the model sees it. Raises `SpecError` for another precision; imports no torch.
     """
 
     device: str = "auto"
     precision: str = "fp32"
     compile: bool = False
+    draft: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -63,7 +65,7 @@ class Compute:
     @property
     def key(self) -> str:
         """What of this changes features, for fingerprints. A device changes them by rounding only."""
-        return self.precision + ("+compile" if self.compile else "")
+        return self.precision + ("+compile" if self.compile else "") + ("+draft" if self.draft else "")
 
     @cached_property
     def where(self) -> torch.device:
@@ -82,7 +84,8 @@ class Compute:
     @property
     def used(self) -> dict[str, str | bool]:
         """For results."""
-        return {"device": str(self.where), "precision": self.precision, "compile": self.compile}
+        found: dict[str, str | bool] = {"device": str(self.where), "precision": self.precision, "compile": self.compile}
+        return found | ({"draft": True} if self.draft else {})
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function` as torch.compile makes it, where that was asked for."""

@@ -6,7 +6,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from descbench.arrays import Rows, check_rows
+from descbench.datasets.images import load_draft
 from descbench.decoding import Batch, batches
 from descbench.errors import InputError, listed
 from descbench.progress import report
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 _WINDOW = 1024  # samples that are looked up together
 _LOST = 5.0  # seconds of work that a kill may lose
 _HELD = 2**14  # rows that are held before they are kept, however fast they come
+_DRAFT = 3  # times as large as the encoder sees a picture, at least: with 2 their features differ more
 _UNDERWAY = 2  # batches that a GPU may be given before the first one's features are fetched
 
 _Placed = tuple[int, "Sample"]  # a sample with its place in the data set
@@ -72,7 +77,8 @@ def embed(dataset: Dataset, encoder: Encoder, *, batch_size: int = 64, workers: 
     ready = getattr(dataset, "features", None)
     if ready is not None:
         return _ready(dataset, ready)
-    found = _gathered(dataset, encoder, batch_size, workers)
+    with files_known(encoder):
+        found = _gathered(dataset, encoder, batch_size, workers)
     if not len(found):
         raise unreadable(dataset, found.failures)
     return found
@@ -88,7 +94,11 @@ def blocks(
     samples = dataset.samples()
     ready = getattr(dataset, "features", None)
     start = 0
-    while some := tuple(islice(samples, size)):
+    while True:
+        with files_known(encoder):  # not while a block is looked at: what is done then is the reader's own
+            some = tuple(islice(samples, size))
+        if not some:
+            return
         part = _Part(repr(dataset), some)
         if ready is None:
             yield _gathered(part, encoder, batch_size, workers)
@@ -98,6 +108,37 @@ def blocks(
             labels = np.array([-1 if sample.label is None else sample.label for sample in some], dtype=np.int64)
             yield Embedded(part, ids, rows, labels, tuple(sample.source for sample in some))
         start += len(some)
+
+
+def files_known(encoder: Encoder) -> AbstractContextManager[None]:
+    """A block in which files of pictures that the encoder's store knows are not read for their ids."""
+    return encoder.files() if isinstance(encoder, CachedEncoder) else nullcontext()
+
+
+def drafts(samples: Iterator[Sample], encoder: Any) -> Iterator[Sample]:
+    """The samples; where the encoder takes drafts they load as such, three times as large as it sees them or larger.
+
+    Raises `InputError` for an encoder that does not see all pictures in one size.
+    """
+    if not getattr(getattr(encoder, "compute", None), "draft", False):
+        return samples
+    return _drafts(samples, encoder)
+
+
+def _drafts(samples: Iterator[Sample], encoder: Any) -> Iterator[Sample]:
+    side = 0
+    for sample in samples:
+        side = side or _DRAFT * _shorter_side(encoder)
+        yield replace(sample, load=partial(load_draft, sample.load, side))
+
+
+def _shorter_side(encoder: Any) -> int:
+    from PIL import Image
+
+    shape: tuple[int, ...] = tuple(encoder.preprocess(Image.new("RGB", (16, 16))).shape)
+    if len(shape) != 3:
+        raise InputError(f"{encoder!r} takes pictures as {shape}, not in one size: leave draft out")
+    return min(shape[1:])
 
 
 def unreadable(dataset: Dataset, failures: Sequence[tuple[str, str]]) -> InputError:
@@ -123,8 +164,9 @@ def keep(
     """
     if getattr(dataset, "features", None) is not None:
         raise InputError(f"{dataset!r} holds features, not images: there is nothing to encode. Give it to evaluate.")
-    run = _Run(dataset, encoder, part=part)
-    listing = run.go(batch_size, workers, engine)
+    with files_known(encoder):
+        run = _Run(dataset, encoder, part=part)
+        listing = run.go(batch_size, workers, engine)
     seconds = time.perf_counter() - run.began if run.began else 0.0
     encoder.tidy()
     return Kept(run.seen, run.encoded, run.failures, seconds, listing)
@@ -188,7 +230,8 @@ class _Run:
         prepared = hasattr(self._encoder, "encode_pixels") and hasattr(self._encoder, "preprocess")
         encode = self._encoder.encode_pixels if prepared else self._encoder.encode_images
         if engine is None:
-            ahead = batches(self._missing(), self._encoder.preprocess if prepared else None, size=size, workers=workers)
+            samples = drafts(self._missing(), self._encoder)
+            ahead = batches(samples, self._encoder.preprocess if prepared else None, size=size, workers=workers)
         else:
             ahead, encode, self.began = engine(self._missing()), _as_it_is, time.perf_counter()
         underway: deque[_Underway] = deque()
@@ -239,9 +282,9 @@ class _Run:
             return window
 
         with ThreadPoolExecutor(1) as reader:
-            window = reader.submit(read).result()
+            window = reader.submit(copy_context().run, read).result()
             while window:
-                following = reader.submit(read)
+                following = reader.submit(copy_context().run, read)
                 yield window
                 window = following.result()
 

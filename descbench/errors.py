@@ -59,6 +59,10 @@ class DescbenchWarning(UserWarning):
     """Something was repaired or left out, and counted; the command line prints it as a note."""
 
 
+class CutWarning(DescbenchWarning):
+    """Texts have more tokens than an encoder reads, and their ends are not seen."""
+
+
 def listed(items: Iterable[object], limit: int = 8) -> str:
     """The first few of `items` for a message, with how many more there are: `a, b, c and 4 more`."""
     texts = [str(item) for item in items]

@@ -88,6 +88,7 @@ def ask(vocabulary: Vocabulary, method: Method, subjects: Sequence[Subject], llm
         vocabulary.domain,
         kept,
         sets,
+        vocabulary.synonyms,
     )
     return Said(found, {twin: missing[s] for s, several in twins.items() if s in missing for twin in several})
 

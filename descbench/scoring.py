@@ -25,6 +25,10 @@ CROWD = 1 << 14
 BLOCK = 1 << 24
 """How many floats a block of scores (or of gathered features) may have: 64 MB."""
 
+Watch = Callable[[int, "torch.Tensor", "torch.Tensor"], None]
+"""What sees each block of scores before it goes: `watch(start, block, values)`, where `block` (n, C) holds the images
+from row `start` on and `values` (n, K) their best scores. It changes neither."""
+
 
 def unit_rows(features: Any, device: str, what: str) -> torch.Tensor:
     """Features, numpy or torch, as float32 unit rows on a device, (N, D).
@@ -201,21 +205,28 @@ def _twins(index: np.ndarray, bank: TextBank) -> np.ndarray | None:
 
 
 def best(
-    images: torch.Tensor, scores_of: Callable[[torch.Tensor], torch.Tensor], width: int, classes: int, top_k: int
+    images: torch.Tensor,
+    scores_of: Callable[[torch.Tensor], torch.Tensor],
+    width: int,
+    classes: int,
+    top_k: int,
+    watch: Watch | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The positions and scores of the best classes of each image, (N, K) both, best first, ties by position.
 
-    `width` is how many floats a row needs while it is scored; it sets the size of a block.
+    `width` is how many floats a row needs while it is scored; it sets the size of a block. `watch` sees each block.
     """
     import torch
 
     top_k = min(top_k, classes)
     positions = np.empty((len(images), top_k), dtype=np.int64)
     scores = np.empty((len(images), top_k), dtype=np.float32)
-    step = max(1, BLOCK // max(width, 1))
+    step = rows_at_once(width)
     for start in range(0, len(images), step):
         block = scores_of(images[start : start + step])  # (n, C)
         values, found = _ranked(block, top_k)
+        if watch is not None:
+            watch(start, block, values)
         positions[start : start + step] = found.cpu().numpy()
         scores[start : start + step] = values.cpu().numpy()
     if not len(images):
@@ -223,6 +234,11 @@ def best(
     if not torch.isfinite(torch.as_tensor(scores)).all():
         raise InputError("the scores are not finite; a feature is too large to be squared in float32")
     return positions, scores
+
+
+def rows_at_once(width: int) -> int:
+    """How many images a block has, of which each needs `width` floats while it is scored."""
+    return max(1, BLOCK // max(width, 1))
 
 
 class _Product:

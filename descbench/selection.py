@@ -161,6 +161,17 @@ def check_stages(method: object, stages: Sequence[Any], support: Any) -> None:
             raise InputError(f"{stage!r} cannot be a later stage of a cascade; select_fewshot goes with the first one")
 
 
+def check_names(stages: Sequence[Any], vocabulary: Vocabulary) -> None:
+    """Raises `InputError` where a stage has no place for a class's further names."""
+    named = [stage for stage in stages if (chosen := selected_in(stage)) and chosen.named]
+    if named and (further := vocabulary.synonyms):
+        shown = listed(f"{vocabulary.name(id_)} = {' = '.join(several)}" for id_, several in further.items())
+        raise InputError(
+            f"{named[0]!r} repeats its texts for one name a class, and {len(further)} of {len(vocabulary)} classes "
+            f"have synonyms: {shown}. Leave out named=True, or the synonyms"
+        )
+
+
 def filters(stage: object) -> bool:
     """Whether the few-shot filter stands somewhere in a stage."""
     return any(isinstance(layer, SelectFewshot) for layer in layers_of(stage))
@@ -212,6 +223,7 @@ class Selector:
         encode: Callable[[Sequence[str]], torch.Tensor],
     ) -> None:
         self.chosen, self.names, self.support, self.encode = chosen, vocabulary.names, support, encode
+        self.captions = [tuple(map(chosen.caption, vocabulary.names_of(id_))) for id_, _ in vocabulary]
         self.texts, self.pool, own = _in_order(bank)  # the first `pool` texts may be chosen for any class
         self.lists = _padded(own if chosen.own else [rows[: chosen.m] for rows in own])  # (C, L)
         self.features = encode(self.texts)  # (Q, D)
@@ -276,10 +288,13 @@ class Selector:
         import torch
 
         rows, features, _ = self._texts_of(sets)
-        captions = [self.chosen.caption(self.names[c]) for c in range(len(self.names))]
-        column = {text: i for i, text in enumerate(dict.fromkeys(captions))}
-        own = torch.as_tensor([column[text] for text in captions], device=images.device)
-        names = self.encode(list(column)).T
+        column = {own: i for i, own in enumerate(dict.fromkeys(self.captions))}
+        own = torch.as_tensor([column[captions] for captions in self.captions], device=images.device)
+        # Of a class with synonyms the mean similarity to its captions, which is that to their mean.
+        names = self.encode([text for captions in column for text in captions])
+        if len(names) > len(column):
+            names = torch.stack([part.mean(dim=0) for part in torch.split(names, [*map(len, column)])])
+        names = names.T
         texts = features.T
         index = torch.as_tensor(rows, device=images.device)  # (S, k, L)
         classes = own[torch.as_tensor(sets, device=images.device)]  # (S, k)
@@ -311,22 +326,27 @@ class Selector:
             answers[row] = (np.float32(weight) * caption + described).argmax(axis=1)
         return answers
 
-    def shares(self, image: torch.Tensor, row: np.ndarray) -> list[list[tuple[str, float, float]]]:
-        """For one image (D,) and each class of one set (k,): the texts, their similarities and what each adds."""
+    def shares(self, image: torch.Tensor, row: np.ndarray) -> list[list[tuple[str, float, float, float]]]:
+        """For one image (D,) and each class of one set (k,): the texts, their similarities, what each adds, and what
+        part of the weight of all it has."""
         rows, features, texts = self._texts_of(row[None, :])
         similar = (features @ image).tolist()
+        caption_weight = 0.0 if self.chosen.named else self.chosen.w
+        whole = 1 + caption_weight
         found = []
         for position, c in enumerate(row.tolist()):
             own = [i for i in rows[0, position].tolist() if i >= 0]
             if self.chosen.pool == "max_score":
                 best = max(own, key=lambda i: similar[i])
-                mine = [(texts[i], similar[i], similar[i] if i == best else 0.0) for i in dict.fromkeys(own)]
+                counts = {i: float(i == best) for i in own}
+                mine = [(texts[i], similar[i], similar[i] * one, one / whole) for i, one in counts.items()]
             else:
-                mine = [(texts[i], similar[i], similar[i] / len(own)) for i in own]
-            if not self.chosen.named and self.chosen.w:
-                caption = self.chosen.caption(self.names[c])
-                near = float(self.encode([caption])[0] @ image)
-                mine.append((caption, near, self.chosen.w * near))
+                mine = [(texts[i], similar[i], similar[i] / len(own), 1 / len(own) / whole) for i in own]
+            if caption_weight:
+                for caption in self.captions[c]:
+                    near = float(self.encode([caption])[0] @ image)
+                    part = caption_weight / len(self.captions[c])
+                    mine.append((caption, near, part * near, part / whole))
             found.append(mine)
         return found
 

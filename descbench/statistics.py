@@ -11,6 +11,14 @@ import numpy as np
 from descbench.errors import InputError
 
 DRAWS = 10_000
+FEWER = 2_000
+"""Draws of what is not counted, but summed: these cost more."""
+
+SINGLE = 2_048
+"""Up to so many images each is drawn by itself; of more, those of about the same value are drawn together."""
+
+CELLS = 64
+"""How many such cells there are, of all images or of each part of them."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,14 @@ class Metric:
 
     def __str__(self) -> str:
         return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+@dataclass(frozen=True)
+class Quantity(Metric):
+    """A value that is no share, as a mean of logarithms, with its 95 % interval."""
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 @dataclass(frozen=True)
@@ -118,3 +134,46 @@ def mean_difference(parts: np.ndarray, whole: int) -> Difference:
     drawn = np.random.default_rng(0).multinomial(len(parts), counts / len(parts), size=DRAWS) @ values
     low, high = np.quantile(drawn / (whole * len(parts)), [0.025, 0.975])
     return Difference(float(parts.sum() / (whole * len(parts))), float(low), float(high), len(parts))
+
+
+def mean_value(values: np.ndarray, seed: int = 0, draws: int = FEWER) -> Quantity:
+    """The mean of finite values (N,) with a percentile bootstrap interval over images."""
+    if not len(values):
+        raise InputError("no image to count: a mean needs at least one labelled image")
+    drawn = drawn_sums(values, np.zeros(len(values), dtype=np.int64), 1, seed, draws)[:, 0] / len(values)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Quantity(float(values.mean()), float(low), float(high), len(values))
+
+
+def drawn_sums(
+    values: np.ndarray, parts: np.ndarray, count: int, seed: int = 0, draws: int = FEWER, cells: int = CELLS
+) -> np.ndarray:
+    """The sums of `values` (N,) over each of `count` parts, to which `parts` (N,) assigns the images, when N images are
+    drawn with replacement: (draws, count).
+
+    Of more than `SINGLE` images, those of a part fall into at most `cells` runs of neighbouring values. How often a run
+    is drawn is a multinomial count; what its images then differ from their mean adds normal noise of the variance that
+    they have. That costs the same for any number of images.
+    """
+    generator = np.random.default_rng(seed)
+    N = len(values)
+    if N <= SINGLE:
+        rows = generator.integers(0, N, (draws, N))
+        place = parts[rows] + count * np.arange(draws)[:, None]
+        sums = np.bincount(place.ravel(), values[rows].ravel(), minlength=draws * count)
+        return np.asarray(sums.reshape(draws, count), dtype=np.float64)
+    order = np.lexsort((values, parts))
+    values, parts = np.asarray(values, dtype=np.float64)[order], parts[order]
+    size = np.bincount(parts, minlength=count)  # (count,)
+    place = np.arange(N) - (np.cumsum(size) - size)[parts]  # of an image within its part
+    new = np.ones(N, dtype=bool)
+    new[1:] = np.diff(parts * cells + place * cells // np.maximum(size[parts], 1)) != 0
+    starts = np.flatnonzero(new)
+    often = np.diff(np.append(starts, N))
+    means = np.add.reduceat(values, starts) / often
+    spread = np.add.reduceat((values - np.repeat(means, often)) ** 2, starts)
+    where = parts[starts]
+    counts = generator.multinomial(N, often / N, size=draws)  # (draws, cells)
+    noise = np.sqrt(np.bincount(where, spread, minlength=count))
+    sums = np.stack([counts[:, where == part] @ means[where == part] for part in range(count)], axis=1)
+    return np.asarray(sums + noise * generator.standard_normal((draws, count)))

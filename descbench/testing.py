@@ -308,7 +308,7 @@ def _check_texts(stage: Method, vocabulary: Vocabulary, descriptions: Descriptio
     checked.held("texts: none changes with the order of the classes", len(_permuted(vocabulary)), "orders")
 
 
-_MAPPED = ("classes", "pairs", "sets", "names")
+_MAPPED = ("classes", "pairs", "sets", "names", "synonyms")
 
 
 def _turned(descriptions: Descriptions) -> Descriptions:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from descbench.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from descbench.descriptions import Descriptions
 
 
 def plain(name: str) -> str:
@@ -53,3 +57,38 @@ class TextBank:
     def texts_of(self, position: int) -> tuple[str, ...]:
         """The texts of the class at this position."""
         return self.texts[self.offsets[position] : self.offsets[position + 1]]
+
+
+class Worded(Protocol):
+    """What is needed of a method here: see `descbench.methods.base.Method.texts`."""
+
+    def texts(self, vocabulary: Vocabulary, descriptions: Descriptions) -> TextBank: ...
+
+
+def of_every_name(method: Worded, vocabulary: Vocabulary, descriptions: Descriptions) -> TextBank:
+    """The texts of a method where a class may have several names: those that it makes with each of them in the place of
+    the first, together, in one pool.
+
+    A text that an earlier name of the class gave already is not added again: what does not say the name counts as often
+    as without synonyms. What there is once a class (whether it is undescribed, its anchor) is that of its first name.
+    """
+    if not vocabulary.synonyms:
+        return method.texts(vocabulary, descriptions)
+    # Which class a description is of is told by the first name, whatever the class is called in a text.
+    descriptions = replace(descriptions, names={**dict(vocabulary), **descriptions.names})
+    names = [len(vocabulary.names_of(id_)) for id_, _ in vocabulary]
+    banks = [method.texts(vocabulary.led_by(number), descriptions) for number in range(max(names))]
+    chosen: list[tuple[int, int]] = []  # (bank, text)
+    offsets = [0]
+    for position, several in enumerate(names):
+        before: set[str] = set()
+        for number, bank in enumerate(banks[:several]):
+            own = bank.texts_of(position)
+            chosen += [(number, row) for row, text in enumerate(own, bank.offsets[position]) if text not in before]
+            before.update(own)
+        offsets.append(len(chosen))
+    weights = None
+    if (given := [bank.weights for bank in banks if bank.weights is not None]) and len(given) == len(banks):
+        weights = np.array([given[number][row] for number, row in chosen], dtype=np.float32)
+    texts = tuple(banks[number].texts[row] for number, row in chosen)
+    return replace(banks[0], texts=texts, offsets=np.array(offsets, dtype=np.int64), weights=weights)

@@ -1,4 +1,4 @@
-"""The classes: names that may repeat, ids that never do; and how names of other sources are joined to them."""
+"""The classes: names that may repeat, ids that never do, synonyms; and how names of other sources join them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,19 +31,29 @@ def normalise(name: str) -> str:
     return " ".join(words) or name
 
 
-@dataclass(frozen=True, init=False, eq=False)
+@dataclass(frozen=True, init=False, eq=False, repr=False)
 class Vocabulary:
     """Classes with names, ids and a domain ("birds": what they all are, shown to the language model).
 
     `ids` default to 0..C-1 and stay with their class in `subset`: they, not positions, are what every result speaks of.
-    Raises `InputError` where there is no class, a name is blank or has control characters, or an id occurs twice.
+    `synonyms`, {id: [name, ...]}, are further names of a class: labels join by them too, and the texts of a class are
+    those of all its names. Its name in `names` is what it is asked about and shown as.
+    Raises `InputError` where there is no class, a name is blank or has control characters, an id occurs twice, or a
+    synonym is also a name or synonym of another class.
     """
 
     names: tuple[str, ...]
-    ids: np.ndarray = field(repr=False)  # (C,) int64
+    ids: np.ndarray  # (C,) int64
     domain: str
+    _further: Mapping[int, tuple[str, ...]]  # only of the classes that have some
 
-    def __init__(self, names: Sequence[str], domain: str = "", ids: Sequence[int] | np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        domain: str = "",
+        ids: Sequence[int] | np.ndarray | None = None,
+        synonyms: Mapping[int, Sequence[str]] | None = None,
+    ) -> None:
         if isinstance(names, str):
             raise InputError(f"a vocabulary takes a list of names, not one text: Vocabulary([{names!r}])")
         names = tuple(names)
@@ -52,8 +62,7 @@ class Vocabulary:
         for position, name in enumerate(names):
             if not isinstance(name, str) or not name.strip():
                 raise InputError(f"class {position} has no name (given: {name!r}); every class needs a name in words")
-            if any(unicodedata.category(c) == "Cc" for c in name):
-                raise InputError(f"the name of class {position} has control characters: {name!r}; remove them")
+            _no_control(name, f"the name of class {position}")
         # An own, read-only copy: whoever holds the array that was given cannot change this vocabulary.
         array = np.arange(len(names)) if ids is None else np.array(ids)  # (C,)
         if array.size and not np.issubdtype(array.dtype, np.integer):
@@ -65,9 +74,25 @@ class Vocabulary:
         if (counts > 1).any():
             raise InputError(f"ids occur twice: {listed(values[counts > 1])}; each class needs an id of its own")
         array.flags.writeable = False
-        object.__setattr__(self, "names", names)
-        object.__setattr__(self, "ids", array)
-        object.__setattr__(self, "domain", domain)
+        by_id = dict(zip(array.tolist(), names, strict=True))
+        self._set(names, array, domain, _checked_synonyms(synonyms or {}, by_id))
+
+    def _set(
+        self, names: tuple[str, ...], ids: np.ndarray, domain: str, further: Mapping[int, tuple[str, ...]]
+    ) -> None:
+        for name, value in (("names", names), ("ids", ids), ("domain", domain), ("_further", further)):
+            object.__setattr__(self, name, value)
+
+    def _with(self, names: tuple[str, ...], ids: np.ndarray, further: Mapping[int, tuple[str, ...]]) -> Vocabulary:
+        """One of the same domain. What was checked once is not checked again: a follow-up makes one for each candidate
+        set."""
+        found = object.__new__(Vocabulary)
+        found._set(names, ids, self.domain, further)
+        return found
+
+    def __repr__(self) -> str:
+        further = f", synonyms={self.synonyms!r}" if self._further else ""
+        return f"Vocabulary(names={self.names!r}, domain={self.domain!r}{further})"
 
     def __len__(self) -> int:
         return len(self.names)
@@ -79,10 +104,32 @@ class Vocabulary:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Vocabulary):
             return NotImplemented
-        return (self.names, self.domain) == (other.names, other.domain) and np.array_equal(self.ids, other.ids)
+        ours, theirs = ((v.names, v.domain, v._further) for v in (self, other))
+        return ours == theirs and np.array_equal(self.ids, other.ids)
 
     def __hash__(self) -> int:
-        return hash((self.names, self.domain, self.ids.tobytes()))
+        return hash((self.names, self.domain, self.ids.tobytes(), frozenset(self._further.items())))
+
+    @property
+    def synonyms(self) -> dict[int, tuple[str, ...]]:
+        """The further names by the id of their class, of the classes that have some."""
+        return dict(self._further)
+
+    def names_of(self, id: int) -> tuple[str, ...]:
+        """All names of the class with this id, that of `names` first."""
+        return (self.name(id), *self._further.get(int(id), ()))
+
+    def led_by(self, number: int) -> Vocabulary:
+        """The same classes, each by its name number `number` (0 is that of `names`), with its others as synonyms; a
+        class that has not so many stays as it is."""
+        names, further = [], dict(self._further)
+        for id_, name in self:
+            every = (name, *self._further.get(id_, ()))
+            if 0 < number < len(every):
+                every = every[number:] + every[:number]
+                further[id_] = every[1:]
+            names.append(every[0])
+        return self._with(tuple(names), self.ids, further)
 
     @cached_property
     def _positions(self) -> dict[int, int]:
@@ -109,42 +156,41 @@ class Vocabulary:
         return self.names[self.position(id)]
 
     def id(self, name: str) -> int:
-        """The id of the class with this name (as `match` joins names); raises `MatchError` where there is none."""
+        """The id of the class of this name (as `match` joins names); raises `MatchError` where there is none."""
         return int(self.match([name], "class")[0])
 
     @cached_property
     def _called(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
         exact, loose = defaultdict(list), defaultdict(list)
         for id_, name in sorted(self):
-            exact[name].append(id_)
-            loose[normalise(name)].append(id_)
+            every = (name, *self._further.get(id_, ()))
+            for called in every:
+                exact[called].append(id_)
+            for called in dict.fromkeys(map(normalise, every)):
+                loose[called].append(id_)
         return dict(exact), dict(loose)
 
     def called(self, name: str) -> list[int]:
-        """The ids of all classes of this name: by the exact name, else by the normalised one; ascending."""
+        """The ids of all classes of this name or synonym: by the exact one, else by the normalised one; ascending."""
         exact, loose = self._called
         return exact.get(name) or loose.get(normalise(name), [])
 
     def subset(self, ids: Iterable[int]) -> Vocabulary:
-        """The classes with these ids, in this order; ids and domain stay."""
+        """The classes with these ids, in this order; ids, synonyms and domain stay."""
         chosen = [int(i) for i in ids]
         if not chosen or len(set(chosen)) != len(chosen):
             raise InputError(f"a subset takes at least one id and none twice, given: {listed(chosen)}")
-        # Names that were checked once are not checked again: a follow-up makes a subset for each candidate set.
-        found = object.__new__(Vocabulary)
         array = np.array(chosen, dtype=np.int64)
         array.flags.writeable = False
-        object.__setattr__(found, "names", tuple(self.names[self.position(i)] for i in chosen))
-        object.__setattr__(found, "ids", array)
-        object.__setattr__(found, "domain", self.domain)
-        return found
+        further = {i: self._further[i] for i in chosen if i in self._further}
+        return self._with(tuple(self.names[self.position(i)] for i in chosen), array, further)
 
     def renamed(self, names: Sequence[str]) -> Vocabulary:
-        """The same classes under other names."""
+        """The same classes under other names, and these only: without their synonyms."""
         return Vocabulary(names, self.domain, self.ids)
 
     def find(self, names: Sequence[str]) -> list[int | None]:
-        """The id for each name, None where there is no class for it: by exact name, else by normalised name.
+        """The id for each name, None where there is no class for it: by exact name or synonym, else by the normalised.
 
         A name that stands for several classes (ImageNet has two "missile") is joined in the order of the ids where
         `names` repeats it as often, and is an error otherwise: raises `MatchError`.
@@ -175,7 +221,8 @@ class Vocabulary:
 
     def mismatch(self, missing: Sequence[str], what: str) -> str:
         """The message for names without a class: what was given, the nearest class, and the classes that there are."""
-        near = [f"{name!r}{nearest(name, self.names)}" for name in missing[:5]]
+        every = [*self.names, *(synonym for several in self._further.values() for synonym in several)]
+        near = [f"{name!r}{nearest(name, every)}" for name in missing[:5]]
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         plural = "es" if what.endswith("s") else "s"
         return (
@@ -185,9 +232,12 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: str | Path, domain: str = "") -> Vocabulary:
-        """Classes from a txt file (a name a line), a csv file (column `name`, `class` or `label`, and `id` if any), a
-        json file (a list of names; {"names": ..., "domain": ...}; or an object whose keys are the names), or a folder
-        with one folder a class (sorted; "_" is read as a blank).
+        """Classes from a txt file (a name a line), a csv file (column `name`, `class` or `label`; if any, `id`, and
+        `synonyms` with "|" between them), a json file (a list of names; {"names": ..., "domain": ...}; or an object
+        whose keys are the names), or a folder with one folder a class (sorted; "_" is read as a blank).
+
+        In a list of json, a class with several names is a list of them; `synonyms` beside `names` does as well, a list
+        for each class.
 
         Raises `InputError` when it cannot be read as any of these.
         """
@@ -217,18 +267,48 @@ class Vocabulary:
             data: Any = json.loads(text)
         except (json.JSONDecodeError, RecursionError) as error:
             raise InputError(f"{path} is not valid JSON: {error}") from None
-        ids = None
         if isinstance(data, dict) and isinstance(data.get("classes"), list):  # a file of descriptions
             for number, entry in enumerate(data["classes"]):
                 if not isinstance(entry, dict):
                     raise InputError(f"{path}, class entry {number}: an object with 'id' and 'name', given: {entry!r}")
-            domain, ids = domain or str(data.get("domain", "")), [entry.get("id") for entry in data["classes"]]
-            data = [entry.get("name") for entry in data["classes"]]
-        elif isinstance(data, dict) and isinstance(data.get("names"), list):
-            domain, ids, data = domain or str(data.get("domain", "")), data.get("ids"), data["names"]
+            columns = (("ids", "id"), ("names", "name"), ("synonyms", "synonyms"))
+            data = {"domain": data.get("domain")} | {
+                plural: [entry.get(one) for entry in data["classes"]] for plural, one in columns
+            }
+        elif isinstance(data, dict) and not isinstance(data.get("names"), list):
+            data = list(data)
         if not isinstance(data, list | dict):
             raise InputError(f"{path} holds neither a list of names nor an object with names; see Vocabulary.load")
-        return cls(list(data), domain, ids)
+        return cls.from_json(data if isinstance(data, dict) else {"names": data}, domain)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], domain: str = "") -> Vocabulary:
+        """A vocabulary from what `to_json` gave; `domain` takes the place of that in it."""
+        names, further = list(data["names"]), data.get("synonyms") or [()] * len(data["names"])
+        if not isinstance(further, list) or len(further) != len(names):
+            raise InputError(
+                f"'synonyms' must be {len(names)} lists of names, one for each class, given: {further!r:.80}"
+            )
+        # A class may also be given as the list of its names.
+        more = [name[1:] if isinstance(name, list) else [] for name in names]
+        names = [name[0] if isinstance(name, list) and name else name for name in names]
+        return cls._in_order(names, domain or str(data.get("domain") or ""), data.get("ids"), further, more)
+
+    @classmethod
+    def _in_order(cls, names: Sequence[str], domain: str, ids: Any, *further: Sequence[Any]) -> Vocabulary:
+        """With lists of synonyms in the order of the names: each of `further` has one for each class, or None."""
+        plain = cls(names, domain, ids)
+        synonyms: dict[int, list[str]] = {}
+        for lists in further:
+            for id_, several in zip(plain.ids.tolist(), lists, strict=True):
+                if several:
+                    synonyms.setdefault(id_, []).extend(_list_of_names(several, plain.name(id_)))
+        return cls(names, domain, plain.ids, synonyms) if synonyms else plain
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads, and `load` from a file."""
+        plain = {"domain": self.domain, "ids": self.ids.tolist(), "names": list(self.names)}
+        return plain | ({"synonyms": [[*self.names_of(id_)[1:]] for id_, _ in self]} if self._further else {})
 
     @classmethod
     def _from_csv(cls, path: Path, text: str, domain: str) -> Vocabulary:
@@ -242,7 +322,55 @@ class Vocabulary:
         except (TypeError, ValueError):
             raise InputError(f"{path}: the column 'id' must hold whole numbers") from None
         names = [row[column] for row in rows]
-        return cls(names if ids else list(dict.fromkeys(names)), domain, ids)
+        further = [[part.strip() for part in (row.get("synonyms") or "").split("|") if part.strip()] for row in rows]
+        if not ids:  # rows of one name are one class
+            together: dict[str, list[str]] = {}
+            for name, several in zip(names, further, strict=True):
+                together.setdefault(name, []).extend(several)
+            names, further = list(together), list(together.values())
+        return cls._in_order(names, domain, ids, further)
+
+
+def _no_control(name: str, what: str) -> None:
+    if any(unicodedata.category(c) == "Cc" for c in name):
+        raise InputError(f"{what} has control characters: {name!r}; remove them")
+
+
+def _list_of_names(given: Any, name: str) -> list[Any]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InputError(f"the synonyms of {name!r} are a list of names, given: {given!r:.80}")
+    return list(given)
+
+
+def _checked_synonyms(given: Mapping[int, Sequence[str]], names: Mapping[int, str]) -> dict[int, tuple[str, ...]]:
+    """The synonyms of each class, each once and without its name; of two classes none may have the same one."""
+    if not isinstance(given, Mapping):
+        raise InputError(f"synonyms go by the id of their class, as in {{0: ['female chicken']}}, given: {given!r:.80}")
+    if strange := [id_ for id_ in given if id_ not in names]:
+        raise InputError(f"synonyms for the ids {listed(strange)}, which no class of the {len(names)} has")
+    further: dict[int, tuple[str, ...]] = {}
+    for id_, several in given.items():
+        every = _list_of_names(several, names[id_])
+        for name in every:
+            if not isinstance(name, str) or not name.strip():
+                raise InputError(f"a synonym of {names[id_]!r} is blank (given: {name!r}); write a name in words")
+            _no_control(name, f"a synonym of {names[id_]!r}")
+        if kept := tuple(name for name in dict.fromkeys(every) if name != names[id_]):
+            further[int(id_)] = kept
+    if not further:
+        return {}
+    owners: defaultdict[str, dict[int, None]] = defaultdict(dict)
+    for id_, name in names.items():
+        for called in (name, *further.get(id_, ())):
+            owners[normalise(called)][id_] = None
+    shared = {s: owners[normalise(s)] for several in further.values() for s in several if len(owners[normalise(s)]) > 1}
+    if shared:
+        told = [f"{name!r} ({' and '.join(repr(names[id_]) for id_ in ids)})" for name, ids in shared.items()]
+        raise InputError(
+            f"a synonym belongs to one class, and these are names of several: {listed(told)}. Leave each out of all "
+            "classes but one"
+        )
+    return further
 
 
 def folder_names(folders: Sequence[str]) -> list[str]:

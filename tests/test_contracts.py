@@ -115,6 +115,10 @@ SPELLINGS = [
     "shuffled(awt(cupl))",
     "cascade(template, awt(dclip), k=3)",
     "cascade(waffle, random_descriptions(differential), k=3)",
+    "truncated(dclip)",
+    "truncated(differential)",
+    "nameless(truncated(contrast))",
+    "cascade(truncated(dclip), shuffled(truncated(differential)), k=2)",
 ]
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from descbench import Descriptions, Vocabulary
-from descbench.descriptions import _readable
+from descbench.descriptions import readable
 from descbench.errors import DescbenchWarning, InputError, MatchError
 
 BIRDS = Vocabulary(["hen", "rooster", "turkey"], domain="farm birds", ids=[7, 3, 11])
@@ -345,4 +345,4 @@ def test_a_file_is_what_the_json_module_writes_with_indentation(
     sets = {pair: dict(zip(pair, two, strict=True)) for pair, two in both.items()}
     kept = {"generated": ["ab cd"], "x": {"y": [1, name]}, "n": None}
     found = Descriptions(classes, both, {0: name}, name, kept, sets)
-    assert _readable(found.to_json()) == json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n"
+    assert readable(found.to_json()) == json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n"

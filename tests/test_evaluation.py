@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import roc_auc_score
 from support import Lookup, drawn
 
 import descbench as db
 from descbench import DescbenchWarning, Evaluation, Predictions, Vocabulary
 from descbench.errors import InputError, MatchError
+from descbench.statistics import Quantity
 from descbench.testing import FakeEncoder, FakeLLM
 
 DIM = 16
@@ -147,7 +150,8 @@ def test_what_is_saved_is_loaded_and_counted_anew(tmp_path: Path) -> None:
     for field in ("ids", "dataset", "method", "encoder", "llm", "counts", "failures", "versions", "usage", "timings"):
         assert getattr(loaded, field) == getattr(result, field)
     assert loaded.metrics == result.metrics
-    assert sorted(p.name for p in (tmp_path / "new" / "run").iterdir()) == ["predictions.parquet", "run.json"]
+    files = sorted(p.name for p in (tmp_path / "new" / "run").iterdir())
+    assert files == ["per_class.csv", "predictions.parquet", "run.json"]
     stored = json.loads((tmp_path / "new" / "run" / "run.json").read_text())
     assert stored["metrics"]["top1"]["value"] == result.metrics["top1"].value
 
@@ -279,3 +283,212 @@ def test_a_comparison_says_how_much_of_it_hangs_on_ties() -> None:
     assert (table.differences["two"].gained, table.differences["two"].lost, table.ties["two"]) == (1, 2, 2)
     assert "(1 gained, 2 lost of 4); 2 of these by a tie, where rounding may decide" in str(table)
     assert "tie" not in str(db.compare([base, run("two", [3, 7, 3, 3], [0.1] * 4)]))
+
+
+class Strangers(Ready):
+    """Images of none of the classes."""
+
+    def __init__(self, n: int = 40, names: tuple[str, ...] = ("owl", "emu")) -> None:
+        super().__init__(n, names, [f"stranger {i}" for i in range(n)])
+        self.features = drawn(6, n, DIM)
+
+
+def test_what_a_run_measures_is_a_metric_each_with_its_interval() -> None:
+    found = db.evaluate(classifier(), Ready(), unknown=Strangers()).metrics
+    shares = {"top1", "top5", "per_class", "macro_precision", "macro_f1", "ece"}
+    apart = {f"{what}_{kind}" for what in ("auroc", "fpr95") for kind in ("score", "probability")}
+    assert set(found) == shares | {"nll"} | apart
+    for name, metric in found.items():
+        assert metric.low <= metric.value <= metric.high, name
+        assert metric.n == (100 if name in apart else 60)
+    assert isinstance(found["nll"], Quantity) and str(found["nll"]).startswith(f"{found['nll'].value:.3f} [")
+    assert {"ece", "nll"}.isdisjoint(db.evaluate(classifier("fudd(k=3)"), Ready()).metrics)
+
+
+def test_known_and_unknown_images_are_told_apart_by_score_and_by_probability() -> None:
+    data, strangers = Ready(), Strangers()
+    result = db.evaluate(classifier(), data, unknown=strangers)
+    texts = FakeEncoder(DIM).encode_texts([f"a photo of a {name}." for name in NAMES]).numpy()
+    scores = np.concatenate([data.features, strangers.features]) @ texts.T
+    p = np.exp(100 * scores)
+    p /= p.sum(axis=1, keepdims=True)
+    known = np.arange(100) < 60
+    assert result.metrics["auroc_score"].value == pytest.approx(roc_auc_score(known, scores.max(axis=1)))
+    assert result.metrics["auroc_probability"].value == pytest.approx(roc_auc_score(known, p.max(axis=1)), abs=1e-3)
+    assert (result.counts["unknown"], result.specification["unknown"]) == (40, "ready")
+    followed = db.evaluate(classifier("fudd(k=3)"), data, unknown=strangers)
+    assert "auroc_score" in followed.metrics and "auroc_probability" not in followed.metrics
+    assert any("no ece, nll and the AUROC by probability" in note for note in followed.warnings)
+
+
+def test_unknown_images_are_of_none_of_the_classes_and_not_among_the_known() -> None:
+    with pytest.raises(InputError, match="20 of the 40 unknown images of ready are of classes that are known: Hen;"):
+        db.evaluate(classifier(), Ready(), unknown=Strangers(names=("Hen", "emu")))
+    with pytest.raises(InputError, match="60 of the 60 images of the unknown images ready are in the known set"):
+        db.evaluate(classifier(), Ready(), unknown=Ready(names=("owl",)))
+
+
+def test_a_run_says_which_classes_are_confused_and_how_coverage_pays() -> None:
+    ids = np.array([[7, 3], [3, 7], [3, 7], [11, 7], [3, 7]])
+    scores = np.array([[0.5, 0.1], [0.5, 0.4], [0.5, 0.3], [0.5, 0.45], [0.9, 0.1]], dtype=np.float32)
+    run = Evaluation(Predictions(BIRDS, ids, scores), np.array([7, 7, 7, 3, 3]), tuple("abcde"), "d", "m", "e")
+    assert [(c.label, c.answer, c.count) for c in run.confusion()] == [("hen", "rooster", 2), ("rooster", "turkey", 1)]
+    hen = run.per_class[0]
+    assert (hen.name, hen.n, hen.right, hen.confused_with, hen.confused, hen.precision) == (
+        "hen",
+        3,
+        1,
+        "rooster",
+        2,
+        1,
+    )
+    curve = run.abstention()  # margins 0.4, 0.1, 0.2, 0.05, 0.8
+    assert curve.threshold == pytest.approx([0.8, 0.4, 0.2, 0.1, 0.05], abs=1e-6)
+    assert curve.coverage.tolist() == [0.2, 0.4, 0.6, 0.8, 1] and curve.accuracy.tolist() == [1, 1, 2 / 3, 1 / 2, 2 / 5]
+    assert curve.area == pytest.approx((0 + 0 + 1 / 3 + 1 / 2 + 3 / 5) / 5)
+    for by, message in (("probability", "has no probabilities .none were kept"), ("luck", "'margin' or 'probability'")):
+        with pytest.raises(InputError, match=message):
+            run.abstention(by)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_run_of_one_class_or_one_image_is_measured_too(n: int) -> None:
+    data = Ready(n, ("hen",))
+    result = db.evaluate(classifier(vocabulary=BIRDS.subset([7])), data, unknown=Strangers())
+    found = {name: metric.value for name, metric in result.metrics.items()}
+    assert found == dict.fromkeys(("top1", "per_class", "macro_precision", "macro_f1"), 1) | {
+        "ece": 0,
+        "nll": 0,
+        "auroc_score": found["auroc_score"],
+        "fpr95_score": found["fpr95_score"],
+        "auroc_probability": 0.5,
+        "fpr95_probability": 1,
+    }
+    assert result.abstention().area == 0 and result.abstention("probability").coverage.tolist() == [1]
+
+
+@pytest.mark.parametrize("spelling", ["dclip", "adaptclipzs", "fudd(k=3)"])
+def test_all_that_is_measured_is_measured_again_from_the_folder(spelling: str, tmp_path: Path) -> None:
+    clf, split = classifier(spelling), Ready(ids=[f"other {i}" for i in range(60)])
+    if spelling != "fudd(k=3)":
+        answers = db.evaluate(clf, split).predictions.names()
+        split.labels[20:] = [split.names.index(best) for best, *_ in answers[20:]]  # so that something is to be fitted
+        clf = clf.calibrated(db.labelled(split, BIRDS, clf.encoder, name="val"))
+    result = db.evaluate(clf, Ready(), unknown=Strangers())
+    result.save(tmp_path)
+    loaded = Evaluation.load(tmp_path)
+    assert loaded.metrics == result.metrics and ("nll_fitted" in loaded.metrics) == (spelling != "fudd(k=3)")
+    assert (loaded.per_class, loaded.confusion()) == (result.per_class, result.confusion())
+    assert loaded.abstention().area == result.abstention().area
+    for field in ("specification", "environment", "fingerprints", "warnings", "chosen", "status"):
+        assert getattr(loaded, field) == getattr(result, field)
+    if spelling == "fudd(k=3)":
+        assert loaded.predictions.first is not None and result.predictions.first is not None
+        assert np.array_equal(loaded.predictions.first, result.predictions.first)
+    else:
+        assert loaded.predictions.first is result.predictions.first is None
+
+
+def test_the_first_stages_answer_is_kept_beside_the_last_ones() -> None:
+    data = Ready()
+    alone = db.evaluate(classifier("template('a photo of a {}.')"), data)
+    followed = db.evaluate(classifier("fudd(k=3)"), data)
+    assert followed.predictions.first is not None
+    assert np.array_equal(followed.predictions.first, alone.predictions.ids[:, 0])
+    assert not np.array_equal(followed.predictions.first, followed.predictions.ids[:, 0])
+
+
+def test_the_table_of_classes_is_a_csv_file_in_the_folder(tmp_path: Path) -> None:
+    result = db.evaluate(classifier(), Ready())
+    result.save(tmp_path)
+    with (tmp_path / "per_class.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(int(r["id"]), r["class"], int(r["n"])) for r in rows] == [(r.id, r.name, r.n) for r in result.per_class]
+    assert [float(r["recall"]) for r in rows] == [r.recall.value for r in result.per_class if r.recall]
+    assert [int(r["confused"]) for r in rows] == [r.confused for r in result.per_class]
+
+
+def test_run_json_says_what_was_run_where_and_on_what(tmp_path: Path) -> None:
+    result = db.evaluate(classifier(), Ready(), labels={name: name for name in NAMES})
+    result.save(tmp_path)
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert (run["schema"], run["status"], run["images"]) == (2, "complete", 60)
+    assert run["specification"]["method"] == result.method and run["specification"]["labels"]["hen"] == "hen"
+    assert {"platform", "device", "threads"} == set(run["environment"])
+    assert run["fingerprints"]["encoder"] == "fake:dim=16,seed=0"
+    relabelled = Ready()
+    relabelled.labels = np.roll(relabelled.labels, 1)
+    other = db.evaluate(classifier(), relabelled).fingerprints
+    assert run["fingerprints"]["dataset"] != other["dataset"] and run["fingerprints"]["encoder"] == other["encoder"]
+    assert set(run["metrics"]["nll"]) == {"value", "low", "high", "n"}
+
+
+def test_a_folder_of_the_first_schema_is_read(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    result = db.evaluate(classifier("dclip"), Ready())
+    columns = {"id": list(result.ids), "label": result.labels}
+    lists = {"ids": list(result.predictions.ids), "scores": list(result.predictions.scores)}
+    pq.write_table(pa.table(columns | lists), tmp_path / "predictions.parquet")
+    run = {name: getattr(result, name) for name in ("dataset", "method", "encoder", "llm", "counts", "versions")}
+    stored = {"domain": BIRDS.domain, "ids": BIRDS.ids.tolist(), "names": list(NAMES)}
+    run |= {"schema": 1, "failures": [], "usage": {}, "timings": {}, "vocabulary": stored}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    loaded = Evaluation.load(tmp_path)
+    common = set(result.metrics) - {"ece", "nll"}
+    assert set(loaded.metrics) == common and all(loaded.metrics[name] == result.metrics[name] for name in common)
+    assert loaded.predictions.scores.dtype == np.float32
+
+
+def test_a_second_run_in_a_folder_takes_the_place_of_the_first_as_a_whole(tmp_path: Path) -> None:
+    db.evaluate(classifier(), Ready(), unknown=Strangers()).save(tmp_path)
+    db.evaluate(classifier("dclip"), Ready(30)).save(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["per_class.csv", "predictions.parquet", "run.json"]
+    assert Evaluation.load(tmp_path).unknown is None
+    longer = tmp_path / "longer"
+    db.evaluate(classifier(), Ready()).save(longer)
+    (longer / "predictions.parquet").replace(tmp_path / "predictions.parquet")
+    with pytest.raises(InputError, match=r"predictions\.parquet has 60 rows, and run\.json 30: not of one run"):
+        Evaluation.load(tmp_path)
+
+
+def test_a_run_that_cannot_be_written_leaves_the_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = db.evaluate(classifier(), Ready())
+    first.save(tmp_path)
+    (tmp_path / "per_class.csv.part").mkdir()  # nothing can be written in its place
+    with pytest.raises(InputError, match="the run cannot be kept in"):
+        db.evaluate(classifier("dclip"), Ready()).save(tmp_path)
+    assert Evaluation.load(tmp_path).metrics == first.metrics
+    assert not (tmp_path / "predictions.parquet.part").exists()
+
+
+def test_half_of_a_new_run_does_not_pass_for_a_run(tmp_path: Path) -> None:
+    db.evaluate(classifier(), Ready()).save(tmp_path)
+    (tmp_path / "per_class.csv").unlink()
+    (tmp_path / "per_class.csv").mkdir()  # the new predictions are in place when this stops the rest
+    with pytest.raises(InputError, match="the run cannot be kept in"):
+        db.evaluate(classifier("dclip"), Ready()).save(tmp_path)
+    with pytest.raises(InputError, match=r"holds no whole run: run\.json missing"):
+        Evaluation.load(tmp_path)
+
+
+def test_what_is_warned_of_is_kept_and_still_said() -> None:
+    told = db.Descriptions({7: ["a comb"]}, names=dict(BIRDS))
+    clf = db.Classifier(BIRDS, db.method("dclip"), FakeEncoder(DIM), descriptions=told)
+    with pytest.warns(DescbenchWarning, match="6 of 7"):
+        result = db.evaluate(clf, Ready())
+    assert len(result.warnings) == 1 and "6 of 7 classes have no description" in result.warnings[0]
+
+
+def test_the_interval_of_a_mean_agrees_with_resampling() -> None:
+    from descbench.statistics import mean_value
+
+    for n in (50, 5000):  # drawn one by one, and in runs
+        draw = np.random.default_rng(n)
+        values = draw.exponential(2, n)
+        low, high = np.quantile([values[draw.integers(0, n, n)].mean() for _ in range(3000)], [0.025, 0.975])
+        found = mean_value(values)
+        width = high - low
+        assert found.value == pytest.approx(values.mean()) and found.n == n
+        assert found.low == pytest.approx(low, abs=0.08 * width) and found.high == pytest.approx(high, abs=0.08 * width)

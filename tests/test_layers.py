@@ -9,15 +9,15 @@ import descbench
 
 ROWS = [
     "errors progress",
-    "vocabulary prompts plugins arrays statistics transport salvage files devices",
-    "predictions descriptions texts parsing",
+    "vocabulary prompts plugins arrays statistics power published transport salvage files markup devices hub",
+    "predictions descriptions texts parsing confidence confusion groups runs taxonomy",
     "formats scoring methods lint edits explanation",
-    "store selection followup",
+    "store selection followup lengths",
     "llms encoders datasets decoding",
-    "generation embedding",
-    "classifier cluster",
+    "generation embedding calibration",
+    "classifier cluster heatmaps",
     "evaluation",
-    "spec bulk comparison",
+    "spec bulk comparison worth whatif",
     "demo testing report",
     "cli",
 ]

@@ -29,7 +29,7 @@ CLOSE = 1e-6  # of the golden tests: two scores that are nearer than this may st
 
 WRAPPERS = (
     *("shuffled", "nameless", "waffle_and", "shared", "random_descriptions", "scrambled", "select_fewshot"),
-    *("wca", "awt"),
+    *("wca", "awt", "truncated"),
 )
 SPELLINGS = [
     *("classname", "template", "templates", "dclip", "cupl", "cupl(with_templates=True)", "adaptclipzs", "waffle"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -184,6 +186,92 @@ def test_a_file_that_is_no_vocabulary_is_refused_by_name(
         (tmp_path / file).write_bytes(content)
     with pytest.raises(InputError, match=message):
         Vocabulary.load(tmp_path / file)
+
+
+FOWL = Vocabulary(["hen", "rooster", "turkey"], ids=[7, 3, 11], synonyms={7: ["Female_Chicken", "hen", "biddy"]})
+
+
+def test_synonyms_go_by_id_each_once_and_without_the_name() -> None:
+    assert FOWL.synonyms == {7: ("Female_Chicken", "biddy")}
+    assert [FOWL.names_of(id_) for id_, _ in FOWL] == [("hen", "Female_Chicken", "biddy"), ("rooster",), ("turkey",)]
+    assert "synonyms={7: ('Female_Chicken', 'biddy')}" in repr(FOWL) and "synonyms" not in repr(BIRDS)
+    FOWL.synonyms[3] = ("cock",)
+    assert 3 not in FOWL.synonyms  # nobody can change them
+
+
+def test_synonyms_are_part_of_what_a_vocabulary_is() -> None:
+    same = Vocabulary(FOWL.names, FOWL.domain, FOWL.ids, FOWL.synonyms)
+    assert same == FOWL and hash(same) == hash(FOWL)
+    assert FOWL != Vocabulary(FOWL.names, ids=FOWL.ids) == FOWL.renamed(FOWL.names)
+    assert FOWL.subset([11, 7]).synonyms == FOWL.synonyms and not FOWL.subset([11, 3]).synonyms
+    assert FOWL.subset(FOWL.ids) == FOWL == pickle.loads(pickle.dumps(FOWL))
+    assert Vocabulary(["hen"], synonyms={0: []}) == Vocabulary(["hen"])
+
+
+def test_labels_join_by_synonyms_exactly_or_normalised() -> None:
+    assert FOWL.match(["biddy", "the female-chicken", "HEN", "rooster"]).tolist() == [7, 7, 7, 3]
+    assert FOWL.id("Biddy") == 7 and FOWL.called("female chicken") == [7]
+    with pytest.raises(MatchError, match="'bidy'; did you mean 'biddy'"):
+        FOWL.match(["bidy"])
+
+
+def test_each_name_takes_its_turn_in_front_and_none_is_lost() -> None:
+    turns = [FOWL.led_by(number) for number in range(4)]
+    assert [turn.names[0] for turn in turns] == ["hen", "Female_Chicken", "biddy", "hen"]
+    assert turns[0] == turns[3] == FOWL
+    for turn in turns:
+        assert set(turn.names_of(7)) == set(FOWL.names_of(7)) and turn.names[1:] == FOWL.names[1:]
+        assert turn.ids.tolist() == FOWL.ids.tolist()
+
+
+@pytest.mark.parametrize(
+    ("synonyms", "message"),
+    [
+        (
+            {0: ["rooster"]},
+            "belongs to one class, and these are names of several: 'rooster' .'hen' and 'rooster'.",
+        ),
+        ({0: ["fowl"], 1: ["the Fowl"]}, "'fowl' .'hen' and 'rooster'."),
+        ({0: ["  "]}, r"a synonym of 'hen' is blank \(given: '  '\)"),
+        ({0: [5]}, r"a synonym of 'hen' is blank \(given: 5\)"),
+        ({0: ["a\tb"]}, "a synonym of 'hen' has control characters"),
+        ({0: "biddy"}, "the synonyms of 'hen' are a list of names, given: 'biddy'"),
+        ({5: ["biddy"]}, "synonyms for the ids 5, which no class of the 2 has"),
+        ([["biddy"], []], r"synonyms go by the id of their class, as in \{0: \['female chicken'\]\}"),
+    ],
+)
+def test_what_is_no_synonym_is_refused_by_name(synonyms: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Vocabulary(["hen", "rooster"], synonyms=synonyms)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("birds.csv", "id,name,synonyms\n7,hen,Female_Chicken | biddy\n3,rooster,\n11,turkey\n"),
+        ("birds.json", '{"names": ["hen", "rooster", "turkey"], "ids": [7, 3, 11], '
+                       '"synonyms": [["Female_Chicken", "biddy"], [], null]}'),
+        ("birds.json", '{"names": [["hen", "Female_Chicken", "biddy"], "rooster", ["turkey"]], "ids": [7, 3, 11]}'),
+        ("birds.json", '{"classes": [{"id": 7, "name": "hen", "synonyms": ["Female_Chicken", "biddy"]}, '
+                       '{"id": 3, "name": "rooster"}, {"id": 11, "name": "turkey", "texts": ["x"]}]}'),
+    ],
+)  # fmt: skip
+def test_synonyms_are_read_from_files(tmp_path: Path, file: str, text: str) -> None:
+    (tmp_path / file).write_text(text)
+    assert Vocabulary.load(tmp_path / file) == FOWL
+    (tmp_path / "again.json").write_text(json.dumps(FOWL.to_json()))
+    assert Vocabulary.load(tmp_path / "again.json") == Vocabulary.from_json(FOWL.to_json()) == FOWL
+
+
+def test_rows_of_one_name_give_their_synonyms_together(tmp_path: Path) -> None:
+    (tmp_path / "birds.csv").write_text("image,label,synonyms\n1,hen,biddy\n2,rooster,\n3,hen,biddy|cluck\n")
+    assert Vocabulary.load(tmp_path / "birds.csv").synonyms == {0: ("biddy", "cluck")}
+    (tmp_path / "birds.json").write_text('[["hen", "biddy"], "rooster"]')
+    assert Vocabulary.load(tmp_path / "birds.json").synonyms == {0: ("biddy",)}
+    for broken in ('{"names": ["hen"], "synonyms": [[], []]}', '{"names": ["hen"], "synonyms": ["biddy"]}'):
+        (tmp_path / "birds.json").write_text(broken)
+        with pytest.raises(InputError, match=r"1 lists of names, one for each class|of 'hen' are a list of names"):
+            Vocabulary.load(tmp_path / "birds.json")
 
 
 def test_an_empty_folder_is_no_vocabulary(tmp_path: Path) -> None:

@@ -6,11 +6,28 @@ import os
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
-from descbench.cli import batch, cache, classify, convert, demo, embed, evaluate, generate, lint, ls, score
+from descbench.cli import (
+    batch,
+    cache,
+    classify,
+    compare,
+    convert,
+    demo,
+    embed,
+    evaluate,
+    explain,
+    generate,
+    lint,
+    ls,
+    report,
+    score,
+    whatif,
+)
 from descbench.errors import DescbenchError, DescbenchWarning
 
 INTERRUPTED = 130
@@ -27,7 +44,11 @@ app = typer.Typer(
 app.command("generate")(generate.command)
 app.command("embed")(embed.command)
 app.command("evaluate")(evaluate.command)
+app.command("compare")(compare.command)
+app.command("report")(report.command)
 app.command("classify")(classify.command)
+app.command("explain")(explain.command)
+app.command("what-if")(whatif.command)
 app.command("score")(score.command)
 app.command("ls")(ls.command)
 app.command("import")(convert.import_command)
@@ -57,7 +78,7 @@ def root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; every error is one line on stderr and an exit code. DESCBENCH_DEBUG=1 shows where it arose."""
-    warnings.showwarning = _note
+    warnings.showwarning = _noter()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", DescbenchWarning)
@@ -93,6 +114,14 @@ def _failed(error: BaseException | None, message: str, code: int) -> int:
     return code
 
 
-def _note(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
-    label = "note" if issubclass(category, DescbenchWarning) else category.__name__
-    typer.echo(f"{label}: {message}", err=True)
+def _noter() -> Callable[..., None]:
+    """Prints each warning once, though it is true of several runs."""
+    said: set[str] = set()
+
+    def note(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
+        text = f"{'note' if issubclass(category, DescbenchWarning) else category.__name__}: {message}"
+        if text not in said:
+            said.add(text)
+            typer.echo(text, err=True)
+
+    return note

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from descbench.cli.bench import check_views
+from descbench.cli.bench import choose_methods
 from descbench.cli.common import (
     DEFAULT_ENCODER,
     CacheDir,
@@ -16,6 +16,7 @@ from descbench.cli.common import (
     DescriptionFile,
     Device,
     Domain,
+    Draft,
     Encoder,
     Json,
     Llm,
@@ -25,13 +26,11 @@ from descbench.cli.common import (
     Views,
     cache_dir,
     choose_classes,
-    note,
+    note_unreadable,
     open_encoder,
     open_llm,
     print_json,
     progress_shown,
-    use_templates,
-    usual_method,
 )
 from descbench.errors import InputError, listed
 
@@ -52,6 +51,7 @@ def command(
     device: Device = "auto",
     precision: Precision = None,
     compile: Compile = False,
+    draft: Draft = False,
     cache: CacheDir = None,
     json: Json = False,
 ) -> None:
@@ -59,21 +59,19 @@ def command(
 
     Example: descbench classify photos/ -d birds.desc.json --encoder demo
     """
-    from descbench import spec
     from descbench.classifier import Classifier
     from descbench.datasets.pictures import PicturesDataset
     from descbench.embedding import embed
 
     vocabulary, known = choose_classes(classes, descriptions, domain)
-    usual = usual_method(known) if known is not None else "templates"
-    (chosen,) = use_templates({"": spec.method(method or usual)}, templates).values()
-    check_views({repr(chosen): chosen}, views)
+    (chosen,) = choose_methods([method] if method else [], known, templates, views).values()
     language = open_llm(llm, cache_dir(cache), max_requests) if llm else None
-    options = {"device": device, "precision": precision, "compile": compile, "views": views}
+    options = {"device": device, "precision": precision, "compile": compile, "draft": draft, "views": views}
     model = open_encoder(encoder or DEFAULT_ENCODER, cache_dir(cache), **options)
     classifier = Classifier(vocabulary, chosen, model, language, known, device=device)
     paths = _pictures(images)
     with progress_shown():
+        classifier.check_texts()
         embedded = embed(PicturesDataset(paths), model)
         predictions = classifier.predict_features(embedded.features, top_k)
         found: list[dict[str, Any]] = []
@@ -99,9 +97,8 @@ def command(
             typer.echo(f"{entry['image']}: {best['name']} {best['score']:.4f}" + (f"  |{rest}" if rest else ""))
             for reason in entry.get("reasons", ()):
                 typer.echo(f"    because: {reason}")
+    note_unreadable(embedded.failures, of=len(paths), most=20)
     if embedded.failures:
-        shown = listed((f"{source}: {reason}" for source, reason in embedded.failures), 20)
-        note(f"{len(embedded.failures)} of {len(paths)} images cannot be read: {shown}")
         raise typer.Exit(3)
 
 

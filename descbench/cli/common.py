@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from descbench import progress
-from descbench.errors import InputError
+from descbench.errors import InputError, listed
 
 if TYPE_CHECKING:
     from descbench.descriptions import Descriptions
@@ -32,6 +32,9 @@ Precision = Annotated[
     str | None, typer.Option("--precision", help="Of the encoder: fp32 (default), bf16, fp16, amp (float32, autocast).")
 ]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile the encoder: a minute once, then faster on a GPU.")]
+Draft = Annotated[
+    bool, typer.Option("--draft", help="Decode large JPEGs at a fraction of their size: faster, features differ a bit.")
+]
 Domain = Annotated[str, typer.Option("--domain", help='What the classes all are, as "birds"; shown to the model.')]
 Llm = Annotated[str | None, typer.Option("--llm", help="A language model: see `descbench ls llms`.")]
 MaxRequests = Annotated[
@@ -44,6 +47,15 @@ Limit = Annotated[
     int | None, typer.Option("--limit", min=1, help="Look at so many images, drawn by their ids; the run is partial.")
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images that are encoded together.")]
+Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes that decode images; 0: threads, one a core.")]
+Data = Annotated[
+    str, typer.Argument(metavar="DATA", help="A data set: folder:PATH, hf:ORG/NAME, ...: `descbench ls datasets`.")
+]
+Support = Annotated[str, typer.Option("--support", help="A labelled data set whose images select texts, for disclip.")]
+Validation = Annotated[
+    str, typer.Option("--validation", help="A labelled data set that chooses the weight w of disclip.")
+]
 Views = Annotated[
     str,
     typer.Option(
@@ -71,6 +83,11 @@ def cache_dir(given: Path | None) -> Path:
     return given or Path(os.environ.get("DESCBENCH_CACHE") or "cache")
 
 
+def encoder_for(data: str, given: str | None) -> str:
+    """The encoder that is given; else the demo's for its own data set, and for any other the usual one."""
+    return given or ("demo" if data.partition(":")[0] == "demo" else DEFAULT_ENCODER)
+
+
 def open_llm(spec: str, cache: Path, max_requests: int | None = None) -> Any:
     """A language model that asks nothing twice, and no more than it may; what is replayed is in the cache already."""
     from descbench.llms.limited import Limited
@@ -93,6 +110,8 @@ def open_encoder(spec: str, cache: Path, **options: Any) -> Any:
     # What is not asked for is not passed on: an encoder need not know every option.
     asked = {name: value for name, value in options.items() if value or name == "device"}
     found = encoder(spec, **asked)
+    if options.get("draft"):
+        note("note: large JPEGs are decoded as drafts; their features are kept apart from those of whole pictures")
     if options.get("views") and spec.partition(":")[0] == "features":
         raise InputError("--views needs pictures to cut; features: has none, only what was encoded before")
     return found if isinstance(found, FeaturesEncoder) else CachedEncoder(found, cache / "features")
@@ -139,7 +158,8 @@ def _vocabulary(described: Descriptions | None, domain: str, labels: Path | None
 
     if described is not None and described.names:
         found = described.vocabulary()
-        return Vocabulary(found.names, domain or found.domain or getattr(data, "domain", ""), found.ids)
+        domain = domain or found.domain or getattr(data, "domain", "")
+        return Vocabulary(found.names, domain, found.ids, found.synonyms)
     if labels:
         return Vocabulary(list(dict.fromkeys(read_labels(labels).values())), domain)
     if data is None or not len(data.names):
@@ -170,6 +190,13 @@ def use_templates(methods: dict[str, Any], file: Path | None) -> dict[str, Any]:
     if found == methods:
         raise InputError(f"--templates {file}: no method here uses a list of templates; templates does")
     return found
+
+
+def note_unreadable(failures: Sequence[tuple[str, str]], of: int | None = None, then: str = "", most: int = 5) -> None:
+    """On stderr: how many images (of how many) cannot be read, the first of them with the reason, and what follows."""
+    if failures:
+        shown = listed((f"{source}: {reason}" for source, reason in failures), most)
+        note(f"{len(failures)}{f' of {of}' if of is not None else ''} images cannot be read{then}: {shown}")
 
 
 def note(text: str) -> None:

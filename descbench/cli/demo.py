@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from descbench.cli.common import CacheDir, Json, cache_dir, open_encoder, open_llm, print_json, progress_shown
-from descbench.cli.evaluate import aligned
+from descbench.cli.tables import aligned
 from descbench.errors import DescbenchWarning, InputError
 
 

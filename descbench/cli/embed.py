@@ -12,9 +12,12 @@ import typer
 
 from descbench.cli.common import (
     DEFAULT_ENCODER,
+    BatchSize,
     CacheDir,
     Compile,
+    Data,
     Device,
+    Draft,
     Encoder,
     Json,
     Limit,
@@ -22,31 +25,29 @@ from descbench.cli.common import (
     Split,
     Strict,
     Views,
+    Workers,
     cache_dir,
-    note,
+    encoder_for,
+    note_unreadable,
     open_encoder,
     print_json,
     progress_shown,
 )
-from descbench.errors import InputError, PartialError, listed
+from descbench.errors import InputError, PartialError
 
 if TYPE_CHECKING:
     from descbench.cluster import Pool
 
 
 def command(
-    data: Annotated[
-        str, typer.Argument(metavar="DATA", help="A data set: folder:PATH, hf:ORG/NAME, ...: `descbench ls datasets`.")
-    ],
+    data: Data,
     encoder: Encoder = None,
     views: Views = "",
     split: Split = "",
     limit: Limit = None,
     strict: Strict = False,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images that are encoded together.")] = 64,
-    workers: Annotated[
-        int, typer.Option("--workers", min=0, help="Processes that decode images; 0: threads, one a core.")
-    ] = 0,
+    batch_size: BatchSize = 64,
+    workers: Workers = 0,
     engine: Annotated[
         Literal["ray"] | None, typer.Option("--engine", help="Encode on a cluster: ray. Default: in this process.")
     ] = None,
@@ -66,6 +67,7 @@ def command(
     device: Device = "auto",
     precision: Precision = None,
     compile: Compile = False,
+    draft: Draft = False,
     cache: CacheDir = None,
     json: Json = False,
 ) -> None:
@@ -83,10 +85,10 @@ def command(
     rank, number = place = _place()
     pool = _pool(engine, address, actors, gpus, batch_size, workers, number)
     source = spec.dataset(data, split=split, limit=limit, strict=strict)
-    chosen = encoder or ("demo" if data.partition(":")[0] == "demo" else DEFAULT_ENCODER)
+    chosen = encoder_for(data, encoder)
     own = _own_device(device) if number > 1 else device
     others = _joined(number)
-    options = {"device": own, "precision": precision, "compile": compile, "views": views}
+    options = {"device": own, "precision": precision, "compile": compile, "draft": draft, "views": views}
     model = open_encoder(chosen, cache_dir(cache), **options)
     if not hasattr(model, "keep_images"):
         raise InputError(f"{chosen} encodes no images; what would do: an encoder with a model, as {DEFAULT_ENCODER}")
@@ -117,8 +119,7 @@ def command(
             print_json(found)
         else:
             typer.echo(_told(data, found, number))
-        if failures:
-            note(f"{len(failures)} images cannot be read: {listed((f'{s}: {why}' for s, why in failures), 5)}")
+        note_unreadable(failures)
     if failures:
         raise typer.Exit(3)
 

@@ -1,25 +1,24 @@
-"""`descbench evaluate`: methods side by side on one labelled data set."""
+"""`descbench evaluate`: methods and encoders side by side on one labelled data set."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from descbench.cli.bench import Bench, check_choices, check_views
+from descbench.cli import results as looks
+from descbench.cli.bench import Bench, Given, Keeper, check_choices, choose_methods
 from descbench.cli.common import (
-    DEFAULT_ENCODER,
     CacheDir,
     Classes,
     Compile,
     DescriptionFile,
     Device,
     Domain,
-    Encoder,
+    Draft,
     Json,
     Limit,
     Llm,
@@ -27,39 +26,50 @@ from descbench.cli.common import (
     Precision,
     Split,
     Strict,
+    Support,
     TemplateFile,
+    Validation,
     Views,
     cache_dir,
     choose_classes,
+    encoder_for,
     note,
-    open_encoder,
-    open_llm,
+    note_unreadable,
     print_json,
     progress_shown,
-    use_templates,
     usual_method,
 )
-from descbench.errors import DescbenchError, DescbenchWarning, InputError, listed
-from descbench.progress import report
+from descbench.cli.tables import Csv, Form, Latex, Markdown, form_of
+from descbench.errors import BudgetError, DescbenchError, InputError, listed
 
 if TYPE_CHECKING:
     from descbench.comparison import Controlled
-    from descbench.evaluation import Curve, Evaluation
     from descbench.methods import Cascade, Method
+    from descbench.published import Published
 
 BASELINES = ("classname", "template('a photo of a {}.')", "templates")
-SHOWN = (0, 0.25, 0.5, 1, 1.5, 2, 3, 5, 8, 12, 20, 39.75)  # of the 160 weights of a curve; all are in --json
 
 
 def command(
+    context: typer.Context,
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="A data set: folder:PATH, hf:ORG/NAME, ...: `descbench ls datasets`.")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="[DATA]",
+            help="A data set: folder:PATH, hf:ORG/NAME, ...: `descbench ls datasets`.",
+            show_default=False,
+        ),
+    ] = None,
     method: Annotated[
         list[str] | None, typer.Option("--method", "-m", help="A method; several times for several of them.")
     ] = None,
     descriptions: DescriptionFile = None,
-    encoder: Encoder = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--encoder", "-e", help="A CLIP-like model, see `descbench ls encoders`; several times for a grid."
+        ),
+    ] = None,
     views: Views = "",
     llm: Llm = None,
     max_requests: MaxRequests = None,
@@ -75,237 +85,310 @@ def command(
     controls: Annotated[
         bool, typer.Option("--controls", help="Say whether the meaning of the descriptions carries a method's gain.")
     ] = False,
-    support: Annotated[
-        str, typer.Option("--support", help="A labelled data set whose images select texts, for disclip.")
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="Run methods that draw at random so often; shows mean ± deviation.")
+    ] = 1,
+    support: Support = "",
+    validation: Validation = "",
+    calibrate: Annotated[
+        str, typer.Option("--calibrate", help="A labelled data set that chooses the temperature of probabilities.")
     ] = "",
-    validation: Annotated[
-        str, typer.Option("--validation", help="A labelled data set that chooses the weight w of disclip.")
+    unknown: Annotated[
+        str,
+        typer.Option("--unknown", help="A data set of none of the classes: how well are they told from the others?"),
     ] = "",
+    groups: Annotated[
+        Path | None, typer.Option("--groups", help="A csv file (path,group): accuracy by group, and the worst group.")
+    ] = None,
+    taxonomy: Annotated[
+        Path | None,
+        typer.Option("--taxonomy", help="A csv file (child,parent): accuracy at each level above the classes."),
+    ] = None,
     curve: Annotated[
         bool, typer.Option("--curve", help="Show disclip at every weight w on the data set itself: not a result.")
     ] = False,
     templates: TemplateFile = None,
+    metrics: Annotated[
+        str, typer.Option("--metrics", help="Which the table shows, as top1,per_class, or all. --json has all.")
+    ] = "",
+    config: Annotated[
+        Path | None, typer.Option("--config", help="A run.json that -o wrote: that run once more, from what it says.")
+    ] = None,
+    published: Annotated[
+        str, typer.Option("--published", help="Show what others published for this data set beside it, as ImageNet.")
+    ] = "",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A folder to keep the runs in.")] = None,
+    gallery: Annotated[
+        bool, typer.Option(help="With -o, keep some images with reasons for `descbench report`: seconds a method.")
+    ] = True,
     device: Device = "auto",
     precision: Precision = None,
     compile: Compile = False,
+    draft: Draft = False,
     cache: CacheDir = None,
     json: Json = False,
+    csv: Csv = False,
+    markdown: Markdown = False,
+    latex: Latex = False,
 ) -> None:
-    """Score methods on a labelled data set, with 95 % intervals and paired differences.
+    """Score methods on a labelled data set, with 95 % intervals; with several encoders, each method with each.
 
     The classes are those of --classes, else of the descriptions, else of the labels file, else of the data set.
     Images are encoded once and kept: the same command again encodes nothing. With --controls each method is run with
     descriptions that are shuffled, drawn at random, shared, scrambled or without names, and with random words for them.
     --support and --validation are other pictures than those of DATA; results name them. The weight w is chosen where it
-    is left at its default; without --validation nothing is tuned.
+    is left at its default; without --validation nothing is tuned. Of several encoders one that fails is left out, and
+    the exit code is 3. `descbench compare` tells what kept runs are worth beside each other, and --config RUN/run.json
+    repeats one.
 
     Example: descbench evaluate folder:./photos -d birds.desc.json --method dclip --encoder demo
     """
-    from descbench import spec
-    from descbench.comparison import RULE, controls_of, verdict
-    from descbench.embedding import embed
-    from descbench.evaluation import check_unseen, labels_of
+    from descbench.comparison import controls_of
+    from descbench.evaluation import labels_of
+    from descbench.groups import read_groups
+    from descbench.published import BACKBONES, dataset_of
+    from descbench.published import published as figures_of
+    from descbench.taxonomy import Taxonomy
+    from descbench.vocabulary import read_labels
 
-    source = spec.dataset(data, split=split, limit=limit, strict=strict)
+    form = form_of(json=json, csv=csv, markdown=markdown, latex=latex)
+    looks.check_metrics(metrics)
+    if config is not None:
+        _check_alone(context)
+        repeat(config, Keeper(output, gallery), cache_dir(cache), device, form, metrics)
+        return
+    if data is None:
+        raise InputError("which images? Give DATA, as folder:./photos, or --config RUN/run.json to repeat a run")
+    # Whatever can be wrong with what was given is found before an image of the data set is read.
+    chosen_by = (support, validation, calibrate, unknown)
+    given = Given(data, split, limit, strict, views, precision, compile, llm or "", max_requests, *chosen_by, draft)
+    source = given.source()
     vocabulary, known = choose_classes(classes, descriptions, domain, labels, source)
     asked = method or ([] if known is None else [usual_method(known)])
     specs = dict.fromkeys([*(BASELINES if baselines or not asked else ()), *asked])
-    methods = use_templates({text: spec.method(text) for text in specs}, templates)
-    check_choices(methods, support, validation, curve)
-    check_views(methods, views)
+    methods = choose_methods(list(specs), known, templates, views)
+    check_choices(methods, given, curve)
+    rows = _seeded(methods, seeds)
     described = {text: kinds for text, built in methods.items() if controls and (kinds := controls_of(built))}
     if controls and not described:
         raise InputError(
             f"--controls needs a method with descriptions, as --method dclip; given: {listed(asked) or 'none'}"
         )
-    chosen = encoder or ("demo" if data.partition(":")[0] == "demo" else DEFAULT_ENCODER)
-    model = open_encoder(chosen, cache_dir(cache), device=device, precision=precision, compile=compile, views=views)
-    language = open_llm(llm, cache_dir(cache), max_requests) if llm else None
-    results: dict[str, Evaluation] = {}
-    unavailable: dict[str, str] = {}
-    # Whatever can be wrong with what was given is found before an image of the data set is read.
-    labels_of(source, vocabulary, labels)
-    bench = Bench(vocabulary, model, language, known, labels, device, output)
+    mapping = read_labels(labels) if labels else None
+    labels_of(source, vocabulary, mapping)
+    tree = Taxonomy.load(taxonomy) if taxonomy else None
+    if tree is not None:
+        tree.levels(vocabulary)
+    by: dict[str, Any] = {"groups": read_groups(groups) if groups else None, "taxonomy": tree}
+    place = cache_dir(cache)
+    language = given.language(place)
+    encoders = list(dict.fromkeys(encoder or [encoder_for(data, None)]))
+    keeper = Keeper(output, gallery)
+    grid = Grid(data, several=len(encoders) > 1)
+    if name := published or ("" if limit or split or views or classes or labels else dataset_of(data)):
+        grid.published = {(e, text): one for e in encoders for text, one in figures_of(name, e).items()}
+        if published and not grid.published:
+            raise InputError(f"the figures for {name} are of {listed(BACKBONES)}; given: {listed(encoders)}")
     with progress_shown():
-        bench.choose_by(support, validation, strict)
-        classifiers = {text: bench.classifier(built) for text, built in methods.items()}
-        embedded = embed(source, model)
-        check_unseen(embedded, bench.support, bench.validation)
-        for text, classifier in classifiers.items():
+        for spelled in encoders:
             try:
-                ready = bench.ready(classifier)
-                results[text] = bench.run(ready, embedded, text)
+                model = given.encoder(spelled, place, device)
+                bench = Bench(vocabulary, model, language, known, mapping, device, given, spelled, keeper, **by)
+                grid.benches[spelled] = bench
+                bench.measure(source, rows, [text for text in BASELINES if text not in asked])
+                known = bench.known  # what a language model said for one encoder serves the next
+                if curve:
+                    grid.curves |= {grid.name(text, spelled): one for text, one in bench.curves().items()}
+                grid.control(spelled, described)
+            except BudgetError:
+                raise
             except DescbenchError as error:
-                # A baseline that cannot be had (an encoder that knows some texts only) must not cost the answer.
-                if text in asked:
+                if not grid.several:
                     raise
-                unavailable[text] = str(error)
-            else:
-                classifiers[text], bench.known = ready, ready.descriptions
-        curves = bench.curves(classifiers, embedded) if curve else {}
-    if not results:
-        raise InputError(f"no method could be run: {'; '.join(unavailable.values())}")
-    first = next(iter(results.values()))
-    usual = [results[text] for text in BASELINES if text in results]
+                grid.failed[spelled] = error
+    grid.check()
+    _show(grid, form, metrics, controls)
+    grid.tell_left_out(keeper)
 
-    def run(control: Method | Cascade) -> Evaluation:
-        return bench.run(bench.ready(bench.classifier(control)), embedded)
 
+def repeat(config: Path, keeper: Keeper, cache: Path, device: str, form: Form, metrics: str) -> None:
+    """A kept run once more: the same method, encoder, classes, descriptions and images, without baselines."""
+    from descbench.cli.repeat import Kept
+    from descbench.evaluation import labels_of
+
+    kept = Kept.read(config)
+    given, source = kept.given, kept.given.source()
+    labels_of(source, kept.vocabulary, kept.labels)
+    model, language = given.encoder(kept.encoder, cache, device), given.language(cache)
+    told = (kept.vocabulary, model, language, kept.known, kept.labels, device, given, kept.encoder, keeper)
+    bench = Bench(*told, groups=kept.groups, taxonomy=kept.before.taxonomy)
     with progress_shown():
-        controlled = run_controls({text: results[text] for text in described}, described, run, unavailable)
-    verdicts = {text: verdict(results[text], usual, rows, text) for text, rows in controlled.items()}
-    if json:
-        found: dict[str, Any] = {"runs": [_as_json(result) for result in results.values()], "unavailable": unavailable}
-        if curve:
-            found["curves"] = {text: _curve_json(one) for text, one in curves.items()}
-        if controls:
-            found["rule"] = RULE
-            found["controls"] = {
-                text: {"rows": [asdict(row) for row in rows], "verdict": verdicts[text]}
-                for text, rows in controlled.items()
-            }
-        print_json(found)
+        bench.measure(source, {repr(kept.method): [kept.method]})
+    grid = Grid(given.data, several=False)
+    grid.benches[kept.encoder] = bench
+    _show(grid, form, metrics, controls=False)
+    ((again,),) = bench.results.values()
+    note(kept.held_against(again))
+    grid.tell_left_out(keeper)
+
+
+def _check_alone(context: typer.Context) -> None:
+    """Raises `InputError` for what is given beside --config, and would not be used."""
+    beside = {"config", "output", "gallery", "cache", "device", "json", "csv", "markdown", "latex", "metrics"}
+    others = [
+        name
+        for name in context.params
+        if name not in beside and getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    ]
+    if others:
+        given = listed("DATA" if name == "data" else f"--{name.replace('_', '-')}" for name in sorted(others))
+        raise InputError(f"--config repeats a run as it was; leave out {given}, or leave out --config")
+
+
+class Grid:
+    """What came of each encoder, and what is said of it: `failed` has the error of each that could not be used."""
+
+    def __init__(self, data: str, several: bool) -> None:
+        self.data, self.several = data, several
+        self.benches: dict[str, Bench] = {}
+        self.failed: dict[str, DescbenchError] = {}
+        self.curves: dict[str, Any] = {}
+        self.published: dict[tuple[str, str], Published] = {}
+        self.controls: dict[str, list[Controlled]] = {}
+        self.verdicts: dict[str, str] = {}
+
+    def name(self, text: str, encoder: str) -> str:
+        """A method, with its encoder where there are several."""
+        return f"{text} with {encoder}" if self.several else text
+
+    def control(self, encoder: str, described: Mapping[str, Mapping[str, Sequence[Method | Cascade]]]) -> None:
+        """Run the controls of an encoder's methods, and judge them."""
+        from descbench.comparison import verdict
+
+        bench = self.benches[encoder]
+        usual = [bench.results[text][0] for text in BASELINES if text in bench.results]
+        wanted = {text: kinds for text, kinds in described.items() if text in bench.results}
+        for text, rows in bench.controlled(wanted).items():
+            name = self.name(text, encoder)
+            self.controls[name] = rows
+            self.verdicts[name] = verdict(bench.results[text][0], usual, rows, text)
+
+    @property
+    def results(self) -> dict[str, looks.Runs]:
+        """The runs by encoder, of those that have any."""
+        return {encoder: bench.results for encoder, bench in self.benches.items() if bench.results}
+
+    @property
+    def cited(self) -> dict[tuple[str, str], Published]:
+        """What others have published of what was run, by encoder and method."""
+        return {
+            (encoder, text): self.published[encoder, text]
+            for encoder, runs in self.results.items()
+            for text in runs
+            if (encoder, text) in self.published
+        }
+
+    @property
+    def unavailable(self) -> dict[str, str]:
+        """What could not be run, and why."""
+        return {
+            self.name(text, encoder): why
+            for encoder, bench in self.benches.items()
+            for text, why in bench.unavailable.items()
+        }
+
+    def check(self) -> None:
+        """Raises where there is no result at all: the error of the first encoder, or why no method could be run."""
+        if not self.results:
+            if self.failed:
+                raise next(iter(self.failed.values()))
+            raise InputError(f"no method could be run: {'; '.join(self.unavailable.values())}")
+
+    def tell_left_out(self, keeper: Keeper) -> None:
+        """Say what is kept, and what is missing from the results. Exit code 3 where it was an encoder, or images."""
+        if keeper.folder is not None:
+            note(f"{keeper.count} runs kept in {keeper.folder}")
+        if self.unavailable:
+            note(f"note: left out: {listed(self.unavailable)}. {next(iter(self.unavailable.values()))}")
+        for encoder, error in self.failed.items():
+            done = list(self.benches[encoder].results) if encoder in self.benches else []
+            what = f"all but {listed(done)} of {encoder}" if done else encoder
+            note(f"left out: {what}. {error}")
+        bench = next(bench for bench in self.benches.values() if bench.results)
+        failures = next(iter(bench.results.values()))[0].failures
+        note_unreadable(failures, then=" and are not among those scored")
+        if failures or bench.failed or self.failed:
+            raise typer.Exit(3)
+
+
+def _seeded(methods: Mapping[str, Method | Cascade], seeds: int) -> dict[str, list[Method | Cascade]]:
+    """The methods with so many seeds each, those that draw at random."""
+    from descbench.comparison import seeds_of
+
+    rows = {text: seeds_of(built, seeds) for text, built in methods.items()}
+    if seeds > 1 and all(len(row) == 1 for row in rows.values()):
+        raise InputError("--seeds is for methods that draw at random, as waffle or shuffled(dclip); none is here")
+    return rows
+
+
+def _show(grid: Grid, form: Form, metrics: str, controls: bool) -> None:
+    """Results to stdout, in one form; beside a table for programs, what is said of it goes to stderr."""
+    from descbench.comparison import RULE
+
+    if form == "json":
+        _show_json(grid, controls)
+        return
+    if form == "text":
+        for number, (encoder, runs) in enumerate(grid.results.items()):
+            title = looks.head(runs, f"{grid.data} with {grid.benches[encoder].model!r}")
+            found = looks.table({encoder: runs}, metrics, published=grid.cited)
+            typer.echo(("\n" if number else "") + f"{title}\n{found.rendered('text')}")
     else:
-        typer.echo(table(results, f"{data} with {model!r}"))
-        for text, result in results.items():
-            if result.ties:
-                typer.echo(f"{text}: {result.ties} ties: the best two scores are nearer than 1e-6, rounding may decide")
-        for text, one in curves.items():
-            typer.echo(f"\n{curve_table(text, one)}")
-        for text, rows in controlled.items():
-            typer.echo(f"\n{control_table(text, rows)}\n{verdicts[text]}")
-        if controls:
-            typer.echo(RULE)
-    if unavailable:
-        note(f"note: left out: {listed(unavailable)}. {next(iter(unavailable.values()))}")
-    if output is not None:
-        note(f"{bench.kept} runs kept in {output}")
-    if first.failures:
-        shown = listed((f"{source}: {reason}" for source, reason in first.failures), 5)
-        note(f"{len(first.failures)} images cannot be read and are not among those scored: {shown}")
-    if first.failures or bench.failed:
-        raise typer.Exit(3)
+        for encoder, runs in grid.results.items():
+            note(looks.head(runs, f"{grid.data} with {grid.benches[encoder].model!r}"))
+        typer.echo(looks.table(grid.results, metrics, encoders=True, published=grid.cited).rendered(form))
+    say = typer.echo if form == "text" else note
+    for encoder, runs in grid.results.items():
+        for text, seeds in runs.items():
+            if ties := sum(run.ties for run in seeds):
+                say(
+                    f"{grid.name(text, encoder)}: {ties} ties: the best two scores are nearer than 1e-6, rounding may "
+                    "decide"
+                )
+    for one in dict.fromkeys(grid.cited.values()):
+        say(f"published, not measured here: {one}")
+    for encoder, runs in grid.results.items():
+        named = {grid.name(looks.called(text, seeds), encoder): seeds[0] for text, seeds in runs.items()}
+        for part in (looks.groups_table(named), looks.levels_table(named)):
+            if part:
+                say(f"\n{part}")
+    for text, one in grid.curves.items():
+        say(f"\n{looks.curve_table(text, one)}")
+    for text, rows in grid.controls.items():
+        say(f"\n{looks.control_table(text, rows)}\n{grid.verdicts[text]}")
+    if controls:
+        say(RULE)
 
 
-def table(results: dict[str, Evaluation], title: str) -> str:
-    """The runs as text, a line each: top-1, top-5 and mean per-class accuracy in per cent with their intervals."""
-    first = next(iter(results.values()))
-    counts = first.counts
-    left_out = [f"{counts[kind]} {kind}" for kind in ("unlabelled", "unreadable") if counts.get(kind)]
-    head = f"{title}: {counts['images']} images, {len(first.predictions.vocabulary)} classes" + (
-        f" ({', '.join(left_out)} left out)" if left_out else ""
-    )
-    if "limit" in counts:
-        head += f"; a partial run: {counts['limit']} of {counts['available']} images, drawn by --limit"
-    metrics = {text: result.metrics for text, result in results.items()}
-    shown = [name for name in ("top1", "top5", "per_class") if name in next(iter(metrics.values()))]
-    title_of = {"top1": "top-1 % [95 %]", "top5": "top-5 % [95 %]", "per_class": "mean per class % [95 %]"}
-    unread = counts.get("unreadable", 0)
-    against = [f"% if {unread} unreadable are wrong"] if unread else []
-    rows = [["method", *(title_of[name] for name in shown), "right", *against, "protocol"]]
-    for text, result in results.items():
-        hits, images = int(result.hits.sum()), len(result.labels)
-        called = text if result.title == result.method else result.title  # templates are named by their file
-        cells = [str(metrics[text][name]) for name in shown] + [f"{hits} of {images}"]
-        rows.append([called, *cells, *(f"{100 * hits / (images + unread):.1f}" for _ in against), result.protocol])
-    widest = max(len(row[-1]) for row in rows)
-    rows = [[*row[:-1], row[-1].ljust(widest)] for row in rows]  # protocols are read from the left
-    return head + "\n" + "\n".join(line.rstrip() for line in aligned(rows).splitlines())
+def _show_json(grid: Grid, controls: bool) -> None:
+    from descbench.comparison import RULE
 
-
-def run_controls(
-    results: dict[str, Evaluation],
-    controls: dict[str, dict[str, list[Method | Cascade]]],
-    run: Callable[[Method | Cascade], Evaluation],
-    unavailable: dict[str, str],
-) -> dict[str, list[Controlled]]:
-    """The controls of each method, a row each; what two methods share is run once. What cannot be run is added to
-    `unavailable`, and its row left out."""
-    from descbench.comparison import against
-
-    kept: dict[str, Evaluation | None] = {}
-    wanted = {repr(c): c for kinds in controls.values() for seeds in kinds.values() for c in seeds}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DescbenchWarning)  # the method itself has said it
-        for spelling, control in wanted.items():
-            try:
-                kept[spelling] = run(control)
-            except DescbenchError as error:
-                kept[spelling] = None
-                unavailable[spelling] = str(error)
-            report("running controls", len(kept), len(wanted))
-    return {
-        text: [
-            against(results[text], name, runs)
-            for name, seeds in kinds.items()
-            if (runs := [done for control in seeds if (done := kept[repr(control)]) is not None])
-        ]
-        for text, kinds in controls.items()
+    every = [(encoder, text, seeds) for encoder, runs in grid.results.items() for text, seeds in runs.items()]
+    found: dict[str, Any] = {
+        "runs": [looks.as_json(run) for _, _, seeds in every for run in seeds],
+        "unavailable": grid.unavailable,
+        "failed": {encoder: str(error) for encoder, error in grid.failed.items()},
     }
-
-
-def control_table(text: str, rows: list[Controlled]) -> str:
-    """The controls of a method as text, a line each."""
-    cells = [["control", "top-1 %, mean ± sd", "seeds", f"{text} is better by, points [95 %]"]]
-    for row in rows:
-        spread = "" if row.deviation is None else f" ± {100 * row.deviation:.1f}"
-        cells.append([row.control, f"{100 * row.mean:.1f}{spread}", str(len(row.runs)), str(row.difference)])
-    return f"controls of {text}, over seeds:\n{aligned(cells)}"
-
-
-def curve_table(text: str, curve: Curve) -> str:
-    """A curve as text: some of its weights and the best, a line each with a bar."""
-    best = curve.best
-    share = 100 * curve.right / curve.images
-    head = (
-        f"curve of {text} over w on {curve.dataset}, {curve.images} images: not a result, since its best "
-        f"({share.max():.1f} at w = {best:g}) is tuned on this split"
-    )
-    cells = [["w", "top-1 %", ""]]
-    for w, value in zip(curve.weights.tolist(), share.tolist(), strict=True):
-        if w in SHOWN or w == best:
-            cells.append([f"{w:g}", f"{value:.1f}", ("#" * round(value / 2.5)).ljust(40)])
-    return head + "\n" + "\n".join(line.rstrip() for line in aligned(cells).splitlines())
-
-
-def aligned(rows: list[list[str]]) -> str:
-    """Rows of cells in columns, the first to the left and the others to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
-
-
-def _as_json(result: Evaluation) -> dict[str, Any]:
-    return {
-        "dataset": result.dataset,
-        "method": result.method,
-        "title": result.title,
-        "encoder": result.encoder,
-        "llm": result.llm,
-        "protocol": result.protocol,
-        "chosen": {what: dict(by) for what, by in result.chosen.items()},
-        "ties": result.ties,
-        "compute": dict(result.compute),
-        "right": int(result.hits.sum()),
-        "images": len(result.labels),
-        "metrics": {name: asdict(metric) for name, metric in result.metrics.items()},
-        "counts": dict(result.counts),
-        "failures": [list(failure) for failure in result.failures],
-    }
-
-
-def _curve_json(curve: Curve) -> dict[str, Any]:
-    return {
-        "method": curve.method,
-        "dataset": curve.dataset,
-        "images": curve.images,
-        "not_a_result": "the best weight is tuned on this split",
-        "best": curve.best,
-        "weights": curve.weights.tolist(),
-        "right": curve.right.tolist(),
-    }
+    if grid.cited:
+        found["published"] = [asdict(one) | {"encoder": encoder} for (encoder, _), one in grid.cited.items()]
+    if several := [looks.seeds_json(text, encoder, seeds) for encoder, text, seeds in every if len(seeds) > 1]:
+        found["seeds"] = several
+    if grid.curves:
+        found["curves"] = {text: looks.curve_json(one) for text, one in grid.curves.items()}
+    if controls:
+        found["rule"] = RULE
+        found["controls"] = {
+            text: {"rows": [asdict(row) for row in rows], "verdict": grid.verdicts[text]}
+            for text, rows in grid.controls.items()
+        }
+    print_json(found)

@@ -99,6 +99,8 @@ def command(
         raise InputError(f"{method} asks nothing about these classes, so there is nothing to generate; dclip does")
     folder = cache_dir(cache)
     same: dict[str, Any] = {"classes": list(vocabulary), "domain": vocabulary.domain, "method": repr(chosen)}
+    if vocabulary.synonyms:
+        same |= {"synonyms": vocabulary.synonyms}
     pairs = None
     if rivals is not None:
         same |= {"rivals": rivals, "encoder": encoder or DEFAULT_ENCODER}

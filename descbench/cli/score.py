@@ -7,15 +7,17 @@ from typing import Annotated
 
 import typer
 
-from descbench.cli.bench import Bench, check_choices, check_views
+from descbench.cli.bench import Bench, Given, check_choices, choose_methods
 from descbench.cli.common import (
-    DEFAULT_ENCODER,
+    BatchSize,
     CacheDir,
     Classes,
     Compile,
+    Data,
     DescriptionFile,
     Device,
     Domain,
+    Draft,
     Encoder,
     Json,
     Limit,
@@ -24,25 +26,22 @@ from descbench.cli.common import (
     Precision,
     Split,
     Strict,
+    Support,
     TemplateFile,
+    Validation,
     Views,
+    Workers,
     cache_dir,
     choose_classes,
-    note,
-    open_encoder,
-    open_llm,
+    encoder_for,
+    note_unreadable,
     print_json,
     progress_shown,
-    use_templates,
-    usual_method,
 )
-from descbench.errors import listed
 
 
 def command(
-    data: Annotated[
-        str, typer.Argument(metavar="DATA", help="A data set: folder:PATH, hf:ORG/NAME, ...: `descbench ls datasets`.")
-    ],
+    data: Data,
     output: Annotated[Path, typer.Option("--output", "-o", help="The parquet file to write.")],
     method: Annotated[str | None, typer.Option("--method", "-m", help="See `descbench ls methods`.")] = None,
     descriptions: DescriptionFile = None,
@@ -55,21 +54,16 @@ def command(
     limit: Limit = None,
     strict: Strict = False,
     domain: Domain = "",
-    support: Annotated[
-        str, typer.Option("--support", help="A labelled data set whose images select texts, for disclip.")
-    ] = "",
-    validation: Annotated[
-        str, typer.Option("--validation", help="A labelled data set that chooses the weight w of disclip.")
-    ] = "",
+    support: Support = "",
+    validation: Validation = "",
     templates: TemplateFile = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many classes to write for an image.")] = 5,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images that are encoded together.")] = 64,
-    workers: Annotated[
-        int, typer.Option("--workers", min=0, help="Processes that decode images; 0: threads, one a core.")
-    ] = 0,
+    batch_size: BatchSize = 64,
+    workers: Workers = 0,
     device: Device = "auto",
     precision: Precision = None,
     compile: Compile = False,
+    draft: Draft = False,
     cache: CacheDir = None,
     json: Json = False,
 ) -> None:
@@ -80,21 +74,18 @@ def command(
 
     Example: descbench score folder:./photos -d birds.desc.json --encoder demo -o predictions.parquet
     """
-    from descbench import spec
     from descbench.bulk import score
 
-    source = spec.dataset(data, split=split, limit=limit, strict=strict)
+    run = (data, split, limit, strict, views, precision, compile, llm or "", max_requests, support, validation)
+    given = Given(*run, draft=draft)
+    source = given.source()
     vocabulary, known = choose_classes(classes, descriptions, domain, None, source)
-    usual = usual_method(known) if known is not None else "templates"
-    methods = use_templates({method or usual: spec.method(method or usual)}, templates)
-    check_choices(methods, support, validation, curve=False)
-    check_views(methods, views)
-    chosen = encoder or ("demo" if data.partition(":")[0] == "demo" else DEFAULT_ENCODER)
-    model = open_encoder(chosen, cache_dir(cache), device=device, precision=precision, compile=compile, views=views)
-    language = open_llm(llm, cache_dir(cache), max_requests) if llm else None
-    bench = Bench(vocabulary, model, language, known, None, device, None)
+    methods = choose_methods([method] if method else [], known, templates, views)
+    check_choices(methods, given)
+    model = given.encoder(encoder_for(data, encoder), cache_dir(cache), device)
+    bench = Bench(vocabulary, model, given.language(cache_dir(cache)), known, None, device, given)
     with progress_shown():
-        bench.choose_by(support, validation, strict)
+        bench.read_others()
         classifier = bench.ready(bench.classifier(*methods.values()))
         done = score(classifier, source, output, top_k=top_k, batch_size=batch_size, workers=workers)
     if json:
@@ -116,8 +107,6 @@ def command(
         typer.echo(
             f"{data} by {classifier.method!r} with {model!r}: {done.rows:,} rows, {rate}\nwritten to {done.path}"
         )
-    if done.failures:
-        shown = listed((f"{source}: {reason}" for source, reason in done.failures), 5)
-        note(f"{len(done.failures)} of {done.images} images cannot be read and have no row: {shown}")
+    note_unreadable(done.failures, of=done.images, then=" and have no row")
     if done.failures or bench.failed:
         raise typer.Exit(3)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import struct
 import threading
+import time
 import warnings
 import zlib
+from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +20,13 @@ import PIL
 from PIL import Image, ImageOps
 
 from descbench.errors import InputError
+from descbench.store.files import known_files
 
 LOADER = "images/1"  # raised when a file starts to give other pixels; part of every content id
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".ppm", ".pgm"})
+
+_draft_side: ContextVar[int] = ContextVar("draft_side", default=0)  # what `load_draft` asks of the loader inside
 
 # What Pillow raises for files that are damaged, each by its format's own way of failing.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError, KeyError, TypeError,
@@ -40,9 +47,21 @@ def load_image(source: str | Path | bytes | Image.Image, name: str = "") -> Imag
             if isinstance(source, Image.Image):
                 return _rgb(source.copy())
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else Path(source).expanduser()) as image:
+                if side := _draft_side.get():
+                    image.draft(None, (side, side))
                 return _rgb(image)
     except _DAMAGED as error:
         raise unreadable(name or _called(source), _reason(source, error)) from error
+
+
+def load_draft(load: Callable[[], Image.Image], side: int) -> Image.Image:
+    """What `load` gives, with JPEGs decoded at a half, a quarter or an eighth of their size, as long as the shorter
+    side keeps `side` pixels; other formats as ever."""
+    token = _draft_side.set(side)
+    try:
+        return load()
+    finally:
+        _draft_side.reset(token)
 
 
 def unreadable(name: str, reason: str) -> InputError:
@@ -64,16 +83,25 @@ def bytes_id(content: bytes) -> str:
 def content_id(path: Path) -> str:
     """A name for what `load_image` makes of a file: a hash of its bytes and of the loader's version.
 
+    A file that is known and has not changed is not opened (see `store.files.remembered`).
     Raises `InputError` when the file cannot be read.
     """
+    files = known_files()
+    if files is not None and (known := files.find(path, LOADER)):
+        return known
+    begun = time.time_ns()
     try:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256")
+            seen = os.fstat(file.fileno())
     except OSError as error:
         reason = error.strerror or str(error)
         raise unreadable(str(path), reason) from error
     found.update(LOADER.encode())
-    return found.hexdigest()[:32]
+    name = found.hexdigest()[:32]
+    if files is not None:
+        files.note(path, LOADER, name, seen, begun)
+    return name
 
 
 def _rgb(image: Image.Image) -> Image.Image:

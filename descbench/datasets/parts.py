@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,24 +15,17 @@ if TYPE_CHECKING:
     import PIL.Image
 
 
-class Limited:
-    """`limit` samples of a data set, in its order: those whose ids come first by a hash of seed and id.
+class Around:
+    """A data set around another one, the `whole`: what it does not say otherwise is as there."""
 
-    So each sample has the same chance, a smaller limit takes a part of a larger one, and the order of the files decides
-    nothing. A data set that is smaller is taken whole. Takes a pass over the ids. Raises `InputError` for a limit
-    below 1.
-    """
-
-    def __init__(self, dataset: Dataset, limit: int, seed: int = 0) -> None:
-        if limit < 1:
-            raise InputError(f"a limit of {limit} images cannot be; what would do: a whole number from 1 on")
-        self.whole, self.limit, self.seed = dataset, limit, seed
+    def __init__(self, whole: Dataset) -> None:
+        self.whole = whole
 
     def __repr__(self) -> str:
-        return f"{self.whole!r}, {len(self)} of {len(self.whole)} images"
+        return repr(self.whole)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.whole)
 
     @property
     def name(self) -> str:
@@ -45,6 +38,31 @@ class Limited:
     @property
     def domain(self) -> str:
         return str(getattr(self.whole, "domain", ""))
+
+    @property
+    def fingerprint(self) -> str:
+        return self.whole.fingerprint
+
+
+class Limited(Around):
+    """`limit` samples of a data set, in its order: those whose ids come first by a hash of seed and id.
+
+    So each sample has the same chance, a smaller limit takes a part of a larger one, and the order of the files decides
+    nothing. A data set that is smaller is taken whole. Takes a pass over the ids. Raises `InputError` for a limit
+    below 1.
+    """
+
+    def __init__(self, dataset: Dataset, limit: int, seed: int = 0) -> None:
+        if limit < 1:
+            raise InputError(f"a limit of {limit} images cannot be; what would do: a whole number from 1 on")
+        super().__init__(dataset)
+        self.limit, self.seed = limit, seed
+
+    def __repr__(self) -> str:
+        return f"{self.whole!r}, {len(self)} of {len(self.whole)} images"
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -87,34 +105,13 @@ class Limited:
         return self.whole.labels[list(self._rows)]  # type: ignore[attr-defined]
 
 
-@dataclass(frozen=True)
-class Strict:
+class Strict(Around):
     """A data set of images whose first picture that cannot be read ends the run: a `PartialError` with the reason."""
-
-    whole: Dataset
-
-    def __repr__(self) -> str:
-        return repr(self.whole)
-
-    def __len__(self) -> int:
-        return len(self.whole)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "whole":  # asked for while a copy is made
             raise AttributeError(name)
-        return getattr(self.whole, name)  # features, domain, limit: what the data set has beside its samples
-
-    @property
-    def name(self) -> str:
-        return self.whole.name
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.whole.names
-
-    @property
-    def fingerprint(self) -> str:
-        return self.whole.fingerprint
+        return getattr(self.whole, name)  # features, limit: what the data set has beside its samples
 
     def samples(self) -> Iterator[Sample]:
         for sample in self.whole.samples():

@@ -64,17 +64,45 @@ class Pose:
 def render(bird: Bird, seed: int, size: int = 128) -> Image.Image:
     """The picture of a bird, RGB, `size` pixels square: the same arguments give the same pixels."""
     pose_random, scene_random, light_random = (Random(f"{seed} {stream}") for stream in ("pose", "scene", "light"))
-    side = size * (2 if size >= 200 else 3)  # drawn larger and reduced: smooth edges
+    side = size * _finer(size)
     pose = _pose(pose_random)
     picture = _scene(scene_random, pose, side)
-    draw = ImageDraw.Draw(picture)
-    line = max(1, round(pose.scale * side * 0.022))
     for shape in shapes(bird, pose_random):
-        points = [(x * side, y * side) for x, y in map(pose.place, shape.points)]
-        draw.polygon(points, fill=shape.fill)
-        if shape.outlined:
-            draw.line([*points, points[0], points[1]], fill=_mix(shape.fill, (20, 16, 20), 0.55), width=line)
+        _draw(picture, shape, pose, shape.fill, _mix(shape.fill, (20, 16, 20), 0.55))
     return _lit(picture.resize((size, size), Image.Resampling.BOX), light_random)
+
+
+def parts(bird: Bird, seed: int, size: int = 128) -> dict[str, Image.Image]:
+    """Where `render` draws each part, as far as nothing covers it: from "tail" to "eye", each white on black, mode L.
+
+    A pixel is white where the part has most of it. A part that is not there ("crest" of a bare crown) has no entry.
+    """
+    pose_random = Random(f"{seed} pose")
+    side = size * _finer(size)
+    pose = _pose(pose_random)
+    drawn = list(shapes(bird, pose_random))
+    names = list(dict.fromkeys(shape.part for shape in drawn))
+    labels = Image.new("L", (side, side), len(names))
+    for shape in drawn:
+        _draw(labels, shape, pose, names.index(shape.part), names.index(shape.part))
+    masks = {}
+    for number, name in enumerate(names):
+        alone = labels.point([255 * (value == number) for value in range(256)])
+        masks[name] = alone.resize((size, size), Image.Resampling.BOX).point([255 * (v > 127) for v in range(256)])
+    return masks
+
+
+def _finer(size: int) -> int:
+    """How much larger a picture is drawn than it will be: reduced, its edges are smooth."""
+    return 2 if size >= 200 else 3
+
+
+def _draw(picture: Image.Image, shape: Shape, pose: Pose, fill: Colour | int, edge: Colour | int) -> None:
+    draw, side = ImageDraw.Draw(picture), picture.width
+    points = [(x * side, y * side) for x, y in map(pose.place, shape.points)]
+    draw.polygon(points, fill=fill)
+    if shape.outlined:
+        draw.line([*points, points[0], points[1]], fill=edge, width=max(1, round(pose.scale * side * 0.022)))
 
 
 def shapes(bird: Bird, random: Random) -> Iterator[Shape]:

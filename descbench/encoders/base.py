@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 class Encoder(Protocol):
     """Any object with these members serves; there is no base class to inherit.
 
+    One that reads so many tokens of a text may say which texts have more: `overlong(texts)` gives for each of these
+    (its tokens, those that are read), and encodes nothing. A classifier then refuses them where the method does not say
+    that they may be cut. Without it nothing is known of them, and nothing refused.
+
     One that is found by name ("open_clip:ARGUMENT") is also built by `from_spec(argument, **options)`, and its `repr`
     is that spelling.
     """

@@ -17,8 +17,11 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
+from descbench.encoders import patches
+from descbench.encoders.fitting import no_room
 from descbench.encoders.model import ModelEncoder, Tokenizer, Towers, files_digest
 from descbench.errors import AccessError, InputError, SpecError, listed, nearest
+from descbench.hub import line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,6 +132,7 @@ class OpenCLIPEncoder(ModelEncoder):
             vocabulary=int(getattr(model, "text", model).vocab_size),
             logit_scale=math.exp(model.logit_scale.item()),
             logit_bias=None if bias is None else bias.item(),
+            encode_patches=patches.of_open_clip(model),
         )
 
     def _hub_config(self) -> Any:
@@ -137,7 +141,11 @@ class OpenCLIPEncoder(ModelEncoder):
         path = hf_hub_download(self.argument.partition(":")[2], _CONFIG)
         return json.loads(Path(path).read_text(encoding="utf-8"))
 
-    def _explained(self, error: BaseException) -> InputError | AccessError:
+    def _explained(self, error: Exception) -> InputError | AccessError:
+        import torch
+
+        if isinstance(error, torch.OutOfMemoryError):
+            return no_room("the model", repr(self), self.compute.where, line(error))
         reason = shorten(str(error), 300, placeholder=" ...").rstrip(".") or type(error).__name__
         remote = isinstance(error, OSError) or "Failed" in reason or "could not be loaded" in reason
         if self._kind != "local-dir" and remote:

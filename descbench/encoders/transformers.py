@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from descbench.encoders import patches
+from descbench.encoders.fitting import no_room
 from descbench.encoders.model import ModelEncoder, Tokenizer, Towers, files_digest
-from descbench.errors import AccessError, InputError, SpecError, listed
+from descbench.errors import AccessError, InputError, listed
+from descbench.hub import Pretrained, line, quiet
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _RECIPE = 1  # raised when this file starts to make other features of the same weights
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 _WEIGHTS = (".safetensors", ".bin")
 _READ = (*_WEIGHTS, ".json", ".txt", ".model")  # what the features depend on
 _PROCESSOR = ("processor_config.json", "preprocessor_config.json")
@@ -41,21 +41,13 @@ class TransformersEncoder(ModelEncoder):
     def __init__(self, argument: str, **options: Any) -> None:
         super().__init__(argument, **options)
         self.name = f"transformers {argument}"
-        local = Path(argument).expanduser()
-        self._folder = local if local.is_dir() else None
-        if self._folder:
-            _check_folder(self._folder)
-        elif local.exists() or argument.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(argument):
-            raise InputError(
-                f"no model folder {argument!r}. Give a folder in transformers' format (config.json, safetensors, "
-                "processor and tokenizer files), or an id of the hub such as openai/clip-vit-base-patch32."
-            )
+        self._model = Pretrained(argument, "processor and tokenizer files", "openai/clip-vit-base-patch32")
+        if self._model.folder:
+            _check_folder(self._model.folder)
 
     @classmethod
     def from_spec(cls, argument: str = "", **options: Any) -> TransformersEncoder:
         """The encoder of `transformers:ARGUMENT`."""
-        if not argument:
-            raise SpecError("'transformers:' names no model. Write transformers:FOLDER or transformers:ORG/NAME.")
         return cls(argument, **options)
 
     def __repr__(self) -> str:
@@ -64,43 +56,19 @@ class TransformersEncoder(ModelEncoder):
     @cached_property
     def fingerprint(self) -> str:
         """Of a folder: its contents. Of the hub: the commit."""
-        if self._folder:
-            files = [file for file in self._folder.iterdir() if file.is_file() and file.suffix in _READ]
+        if self._model.folder:
+            files = [file for file in self._model.folder.iterdir() if file.is_file() and file.suffix in _READ]
             identity = f"folder:{files_digest(files)}"
         else:
-            identity = f"hub:{'@'.join(self._revision)}"
+            identity = f"hub:{'@'.join(self._model.revision)}"
         return f"transformers/{_RECIPE}:{identity}:{self.compute.key}"
-
-    @cached_property
-    def _revision(self) -> tuple[str, str]:
-        """The hub's id and the commit of it: that of the local copy where there is one, else the hub is asked once."""
-        from huggingface_hub import hf_hub_download, try_to_load_from_cache
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-        model, _, revision = self.argument.partition("@")
-        try:
-            cached = try_to_load_from_cache(model, "config.json", revision=revision or None)
-            if not isinstance(cached, str):
-                cached = hf_hub_download(model, "config.json", revision=revision or None)
-        except HFValidationError as error:
-            raise InputError(f"{self.argument!r} is neither a folder nor an id of the hub: {_line(error)}") from None
-        except (HfHubHTTPError, OSError) as error:
-            raise self._explained(error) from None
-        return model, Path(cached).parent.name  # snapshots/COMMIT/config.json
-
-    @cached_property
-    def _source(self) -> dict[str, Any]:
-        if self._folder:
-            return {"pretrained_model_name_or_path": str(self._folder), "local_files_only": True}
-        model, revision = self._revision
-        return {"pretrained_model_name_or_path": model, "revision": revision}
 
     @cached_property
     def _processor(self) -> Any:
         from transformers import AutoProcessor
 
         with self._told():
-            found = AutoProcessor.from_pretrained(**self._source)
+            found = AutoProcessor.from_pretrained(**self._model.source)
         lacking = [part for part in ("image_processor", "tokenizer") if getattr(found, part, None) is None]
         if lacking:
             raise InputError(f"{self!r} has no {listed(lacking)}: it is no model of images and texts. Use a CLIP.")
@@ -111,7 +79,7 @@ class TransformersEncoder(ModelEncoder):
         from transformers import AutoConfig
 
         with self._told():
-            return AutoConfig.from_pretrained(**self._source)
+            return AutoConfig.from_pretrained(**self._model.source)
 
     def _load_tokenizer(self) -> Tokenizer:
         """Raises `InputError` for a tokenizer that transformers made up, as it does for CLIP where it finds no file."""
@@ -129,7 +97,7 @@ class TransformersEncoder(ModelEncoder):
         context, masked = int(min(limits)), self._config.model_type in _MASKED
 
         def tokens(texts: list[str]) -> dict[str, Tensor]:
-            with _quiet():
+            with quiet():
                 return dict(
                     tokenizer(
                         texts,
@@ -142,7 +110,7 @@ class TransformersEncoder(ModelEncoder):
                 )
 
         def lengths(texts: list[str]) -> list[int]:
-            with _quiet():
+            with quiet():
                 rows = tokenizer(texts)["input_ids"]
             return [sum(token != tokenizer.pad_token_id for token in row) for row in rows]
 
@@ -156,7 +124,7 @@ class TransformersEncoder(ModelEncoder):
         tokenizer, images = self._tokenizer, self._processor.image_processor
         with self._told():
             # In float32 first: the scale is read from it, and half precision would round it by a per cent.
-            model, info = AutoModel.from_pretrained(**self._source, dtype=torch.float32, output_loading_info=True)
+            model, info = AutoModel.from_pretrained(**self._model.source, dtype=torch.float32, output_loading_info=True)
         if missing := sorted(map(str, (*info["missing_keys"], *info["mismatched_keys"]))):
             raise InputError(
                 f"the weights of {self!r} are those of another model: {len(missing)} of its tensors are missing "
@@ -168,7 +136,8 @@ class TransformersEncoder(ModelEncoder):
                 f"{self!r} is a {type(model).__name__}, which has no features of images and texts with one scale. "
                 "Use a CLIP-like model: CLIP, SigLIP, AltCLIP, Chinese-CLIP, ALIGN."
             )
-        model.eval().to(self.compute.where, self.compute.dtype)
+        with self._told():
+            model.eval().to(self.compute.where, self.compute.dtype)
 
         def preprocess(image: PIL.Image.Image) -> Tensor:
             return _packed(images(image, return_tensors="pt"))
@@ -192,6 +161,7 @@ class TransformersEncoder(ModelEncoder):
             vocabulary=int(self._config.get_text_config().vocab_size),
             logit_scale=scale,
             logit_bias=None if bias is None else float(bias.detach()),
+            encode_patches=patches.of_transformers(model),
         )
 
     @contextmanager
@@ -200,20 +170,21 @@ class TransformersEncoder(ModelEncoder):
         from safetensors import SafetensorError
 
         try:
-            with _quiet():
+            with quiet():
                 yield
         except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, AttributeError,
                 EOFError, pickle.UnpicklingError) as error:  # fmt: skip
             raise self._explained(error) from error
 
     def _explained(self, error: Exception) -> InputError | AccessError:
-        if not self._folder and isinstance(error, OSError):
-            return AccessError(
-                f"cannot get {self!r}: it is no folder here, and the hub does not give it: {_line(error)} Check the "
-                "id, and for a private model `hf auth login`; without network give a downloaded folder."
-            )
+        import torch
+
+        if isinstance(error, torch.OutOfMemoryError):
+            return no_room("the model", repr(self), self.compute.where, line(error))
+        if not self._model.folder and isinstance(error, OSError):
+            return self._model.unreachable(error)
         return InputError(
-            f"cannot load {self!r}: {_line(error)} What would do: config.json, weights, processor and tokenizer files "
+            f"cannot load {self!r}: {line(error)} What would do: config.json, weights, processor and tokenizer files "
             "of one and the same model that this version of transformers knows, complete."
         )
 
@@ -281,26 +252,3 @@ def _unpacked(pixels: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
         return {"pixel_values": pixels.to(dtype)}
     patches, mask, shapes = pixels[:, :, :-3].to(dtype), pixels[:, :, -3].long(), pixels[:, 0, -2:].long()
     return {"pixel_values": patches, "pixel_attention_mask": mask, "spatial_shapes": shapes}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' own progress bars and notes; its settings are put back."""
-    from transformers.utils import logging as theirs
-
-    level, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
-    theirs.set_verbosity(logging.CRITICAL)
-    theirs.disable_progress_bar()
-    try:
-        yield
-    finally:
-        theirs.set_verbosity(level)
-        if bars:
-            theirs.enable_progress_bar()
-
-
-def _line(error: Exception) -> str:
-    """The first sentence or so of another library's error."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    text = text if len(text) <= 200 else text[:200].rsplit(" ", 1)[0] + " ..."
-    return text if text.endswith((".", "...")) else f"{text}."

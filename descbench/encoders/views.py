@@ -176,6 +176,8 @@ class Views:
     """
 
     def __init__(self, encoder: Encoder, views: Cuts) -> None:
+        if getattr(getattr(encoder, "compute", None), "draft", False):
+            raise InputError("views are cut from a picture, and a draft has too few pixels for them; leave one out")
         self._encoder = encoder
         self.views = views
 
@@ -206,6 +208,11 @@ class Views:
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """(T, D), as the encoder inside gives them."""
         return self._encoder.encode_texts(texts)
+
+    def overlong(self, texts: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """As the encoder inside says; none where it does not."""
+        told = getattr(self._encoder, "overlong", None)
+        return told(texts) if told else {}
 
     def encode_images(self, images: Sequence[PIL.Image.Image]) -> Tensor:
         """(N, D), or (N, 1 + V, D) of views that are kept apart: picture by picture, so that only the crops of one are

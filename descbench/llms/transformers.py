@@ -6,11 +6,9 @@ import hashlib
 import inspect
 import json
 import math
-import re
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -19,12 +17,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from descbench.devices import pick_device
-from descbench.errors import AccessError, DescbenchWarning, InputError, SpecError, listed
+from descbench.errors import DescbenchWarning, InputError, listed
+from descbench.hub import Pretrained, line, quiet
 from descbench.llms.rows import Grammar, Gumbel, Leave, Row, chance_of, joined
 from descbench.parsing import SCHEMAS
 from descbench.prompts import Question, Reply
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 _WINDOW = 16  # batches of questions that are read ahead and sorted by length
 _LEAVE = 0.25  # the share of a batch that has to end before ended rows leave it
 _STRUCTURED = ("auto", "text", "json_schema")
@@ -73,16 +71,9 @@ class TransformersLLM:
                 "Run pip install \"descbench[xgrammar]\", or take structured='auto'."
             )
         self.structured = structured
-        local = Path(self.path_or_id).expanduser()
-        self._folder = local if local.is_dir() else None
-        if self._folder is None:
-            looks_local = self.path_or_id.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(self.path_or_id)
-            if local.exists() or looks_local:
-                raise InputError(
-                    f"no model folder {self.path_or_id!r}. Give a folder in transformers' format (config.json, "
-                    "safetensors, tokenizer files), or an id on the hub such as Qwen/Qwen3-0.6B."
-                )
-        elif not (self._folder / "config.json").is_file():
+        self._pretrained = Pretrained(self.path_or_id, "tokenizer files", "Qwen/Qwen3-0.6B")
+        self._folder = self._pretrained.folder
+        if self._folder and not (self._folder / "config.json").is_file():
             raise InputError(
                 f"the folder {self.path_or_id!r} is no transformers model: it has no config.json. "
                 "Give the folder that save_pretrained() wrote."
@@ -91,8 +82,6 @@ class TransformersLLM:
     @classmethod
     def from_spec(cls, argument: str = "", **options: Any) -> TransformersLLM:
         """The model of `transformers:ARGUMENT`."""
-        if not argument:
-            raise SpecError("'transformers:' names no model. Write transformers:FOLDER or transformers:ORG/NAME.")
         return cls(argument, **options)
 
     def __repr__(self) -> str:
@@ -115,24 +104,7 @@ class TransformersLLM:
         """What stands for the weights, the tokenizer and its chat template: a revision of the hub, or a hash."""
         if self._folder:
             return _hash_folder(self._folder)
-        return "@".join(self._revision)
-
-    @cached_property
-    def _revision(self) -> tuple[str, str]:
-        """The hub's id and the commit of it: that of the local copy where there is one, else the hub is asked once."""
-        from huggingface_hub import hf_hub_download, try_to_load_from_cache
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-        model, _, revision = self.path_or_id.partition("@")
-        try:
-            cached = try_to_load_from_cache(model, "config.json", revision=revision or None)
-            if not isinstance(cached, str):
-                cached = hf_hub_download(model, "config.json", revision=revision or None)
-            return model, Path(cached).parent.name  # snapshots/COMMIT/config.json
-        except HFValidationError as error:
-            raise InputError(f"{self.path_or_id!r} is neither a folder nor an id on the hub: {_line(error)}") from None
-        except (HfHubHTTPError, OSError) as error:
-            raise self._unreachable(error) from None
+        return "@".join(self._pretrained.revision)
 
     def requests(self, question: Question) -> list[dict[str, Any]]:
         """What a reply is kept under: for a question with a schema also that, and whether it is enforced."""
@@ -226,7 +198,7 @@ class TransformersLLM:
         # No row may outgrow the context, not even one that has ended and is carried along.
         steps = min(steps, max(row.limit - len(row.reply) for row in rows), loaded.context - width)
         leave = math.ceil(len(rows) * _LEAVE) if loaded.joins else len(rows)
-        with torch.inference_mode(), _quiet():
+        with torch.inference_mode(), quiet():
             output = loaded.model.generate(
                 input_ids=ids.to(device),
                 attention_mask=mask.to(device),
@@ -284,7 +256,7 @@ class TransformersLLM:
         return Reply(
             text=self._loaded.tokenizer.decode(row.reply[: len(row.reply) - stopped], skip_special_tokens=True),
             finish_reason=row.ended,
-            model=self.name if self._folder else "@".join(self._revision),
+            model=self.name if self._folder else "@".join(self._pretrained.revision),
             usage={"prompt_tokens": len(row.prompt), "completion_tokens": len(row.reply)},
             details=details,
         )
@@ -315,7 +287,7 @@ class TransformersLLM:
                 loaded.tokenizer, vocab_size=size, stop_token_ids=sorted(loaded.ends)
             )
         except (ValueError, RuntimeError) as error:  # a tokenizer of a kind that it does not know, or no end token
-            problem = f"xgrammar cannot serve {self!r}, so no schema can be enforced: {_line(error)}"
+            problem = f"xgrammar cannot serve {self!r}, so no schema can be enforced: {line(error)}"
             if self.structured == "json_schema":
                 raise InputError(f"{problem} Take structured='text', or another model.") from None
             warnings.warn(f"{problem} It is asked in plain text.", DescbenchWarning, stacklevel=2)
@@ -329,14 +301,10 @@ class TransformersLLM:
         from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-        if self._folder:
-            source: dict[str, Any] = {"pretrained_model_name_or_path": str(self._folder), "local_files_only": True}
-        else:
-            model_id, revision = self._revision
-            source = {"pretrained_model_name_or_path": model_id, "revision": revision}
+        source = self._pretrained.source
         device = pick_device(self.device, float64=True)  # the noise of sampling needs it
         try:
-            with _quiet():
+            with quiet():
                 tokenizer = AutoTokenizer.from_pretrained(**source)
                 if not tokenizer.chat_template:
                     raise InputError(
@@ -349,13 +317,13 @@ class TransformersLLM:
         except OSError as error:
             if self._folder:
                 raise InputError(
-                    f"the model folder {self.path_or_id!r} cannot be loaded: {_line(error)} "
+                    f"the model folder {self.path_or_id!r} cannot be loaded: {line(error)} "
                     "Give a folder with config.json, safetensors and the tokenizer files."
                 ) from None
-            raise self._unreachable(error) from None
+            raise self._pretrained.unreachable(error) from None
         except (ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
             raise InputError(
-                f"{self!r} cannot be loaded as a causal language model: {_line(error)} "
+                f"{self!r} cannot be loaded as a causal language model: {line(error)} "
                 "Are its config, weights and tokenizer those of one model, and does transformers know it?"
             ) from None
         if missing := sorted(map(str, (*info["missing_keys"], *info["mismatched_keys"]))):
@@ -372,12 +340,6 @@ class TransformersLLM:
         context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31
         model = model.to(device).eval()
         return _Loaded(model, tokenizer, frozenset(ends), pad, context, _joins(model, pad))
-
-    def _unreachable(self, error: Exception) -> AccessError:
-        return AccessError(
-            f"no model {self.path_or_id!r}: it is no folder here, and the hub does not give it: {_line(error)} "
-            "Check the id, and for a private model `hf auth login`; without network give a downloaded folder."
-        )
 
 
 @dataclass(frozen=True)
@@ -419,22 +381,6 @@ def _hash_folder(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' own progress bars and notes; its settings are put back."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
 def _joins(model: Any, pad: int) -> bool:
     """Whether the cache is plain keys and values, one for each token, and positions are told and not counted there.
 
@@ -448,7 +394,7 @@ def _joins(model: Any, pad: int) -> bool:
         return False
     one = torch.full((1, 1), pad, device=model.device)
     config = GenerationConfig(max_new_tokens=1, pad_token_id=pad, return_dict_in_generate=True)
-    with torch.inference_mode(), _quiet():
+    with torch.inference_mode(), quiet():
         output = model.generate(input_ids=one, attention_mask=torch.ones_like(one), generation_config=config)
     layers = getattr(output.get("past_key_values"), "layers", [])
     return bool(layers) and all(type(layer) is DynamicLayer and layer.is_initialized for layer in layers)
@@ -467,10 +413,3 @@ def _at_least(low: _Number, name: str, given: _Number) -> _Number:
 def _several(given: int | Sequence[int] | None) -> Sequence[int]:
     """The end tokens of a generation config, which may be none, one or a list."""
     return [] if given is None else [given] if isinstance(given, int) else given
-
-
-def _line(error: Exception) -> str:
-    """The first sentence or so of another library's error."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    text = text if len(text) <= 200 else text[:200].rsplit(" ", 1)[0] + " ..."
-    return text if text.endswith((".", "...")) else f"{text}."

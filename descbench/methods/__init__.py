@@ -13,6 +13,7 @@ from descbench.methods.dclip import DCLIP
 from descbench.methods.differential import Differential
 from descbench.methods.disclip import DisCLIP, Selected, SelectFewshot
 from descbench.methods.names import ClassName, Template, Templates
+from descbench.methods.truncated import Truncated
 from descbench.methods.waffle import Waffle, WaffleAnd
 from descbench.methods.weighted import AWT, WCA
 
@@ -23,7 +24,7 @@ METHODS: dict[str, type] = {
         *(Contrast, FuDD, Cascade, Shuffled, Nameless),
         *(Waffle, WaffleAnd, Shared, RandomDescriptions, Scrambled),
         *(Selected, DisCLIP, SelectFewshot),
-        *(WCA, AWT),
+        *(WCA, AWT, Truncated),
     )
 }
 
@@ -51,6 +52,7 @@ __all__ = [
     "Shuffled",
     "Template",
     "Templates",
+    "Truncated",
     "Waffle",
     "WaffleAnd",
     "Wrapper",

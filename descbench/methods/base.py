@@ -35,6 +35,8 @@ class Method:
 
     spelled: ClassVar[str] = ""
     asks_about: ClassVar[About] = "nothing"
+    truncates: ClassVar[bool] = False
+    """Whether a text that is longer than the encoder reads may lose its end. Where not, such a text is an error."""
 
     @property
     def pool(self) -> Pool:
@@ -157,6 +159,10 @@ class Wrapper(Method):
     @property
     def asks_about(self) -> About:  # type: ignore[override]
         return self.method.asks_about
+
+    @property
+    def truncates(self) -> bool:  # type: ignore[override]
+        return self.method.truncates
 
     @property
     def needs_support(self) -> bool:

@@ -51,6 +51,11 @@ class _Sides:
         """As the texts have it: `nameless` renames a vocabulary, but not its descriptions."""
         return plain(self.descriptions.names.get(id_, self.vocabulary.name(id_)))
 
+    def every_name(self, id_: int) -> list[str]:
+        """That name and, where the class has synonyms, all by which a text may call it."""
+        every = self.vocabulary.names_of(id_)
+        return list(dict.fromkeys([self.name(id_), *(map(plain, every) if len(every) > 1 else ())]))
+
     def keys(self) -> dict[int, tuple[str, int]]:
         """A name for each class that no order of classes changes; classes of one name are numbered by their ids."""
         seen: dict[str, int] = {}
@@ -102,9 +107,11 @@ class _Sides:
 
     def moved(self, text: str, giver: Side, taker: Side) -> str:
         """A text of one side as another one's: with the taker's name, as it is called now, for the giver's."""
-        names = {self.name(old): plain(self.vocabulary.name(new)) for old, new in zip(giver, taker, strict=False)}
-        # Where a rival has the giver's own name, that becomes the taker's own.
-        return renamed(text, names | {self.name(giver[0]): plain(self.vocabulary.name(taker[0]))})
+        names: dict[str, str] = {}
+        # The giver's own again at the end: where a rival has its very name, that becomes the taker's own.
+        for old, new in (*zip(giver, taker, strict=False), (giver[0], taker[0])):
+            names |= dict.fromkeys(self.every_name(old), plain(self.vocabulary.name(new)))
+        return renamed(text, names)
 
 
 class Seeded(Wrapper):
@@ -226,7 +233,7 @@ class Scrambled(Seeded):
         sides = _Sides(vocabulary, descriptions, self.method)
 
         def scrambled(lists: dict[Side, list[str]]) -> dict[Side, list[str]]:
-            names = {side: tuple(sorted({sides.name(id_) for id_ in side})) for side in lists}
+            names = {side: tuple(sorted({name for id_ in side for name in sides.every_name(id_)})) for side in lists}
             return {side: [_scrambled(t, names[side], self.seed) for t in texts] for side, texts in lists.items()}
 
         return self.method.texts(vocabulary, sides.mapped(scrambled))
@@ -259,10 +266,10 @@ class Nameless(Wrapper):
     def texts(self, vocabulary: Vocabulary, descriptions: Descriptions) -> TextBank:
         word = vocabulary.domain or "object"
         sides = _Sides(vocabulary, descriptions, self.method)
-        own = {id_: plain(name) for id_, name in vocabulary}
+        own = {id_: [plain(name) for name in vocabulary.names_of(id_)] for id_, _ in vocabulary}
 
         def cleaned(lists: dict[Side, list[str]]) -> dict[Side, list[str]]:
-            names = {side: dict.fromkeys((own[id_] for id_ in side), word) for side in lists}
+            names = {side: dict.fromkeys((name for id_ in side for name in own[id_]), word) for side in lists}
             return {side: [renamed(text, names[side]) for text in texts] for side, texts in lists.items()}
 
         return self.method.texts(vocabulary.renamed([word] * len(vocabulary)), sides.mapped(cleaned))

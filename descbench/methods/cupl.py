@@ -61,6 +61,7 @@ class CuPL(Method):
 
     spelled: ClassVar[str] = "cupl"
     asks_about: ClassVar[Literal["nothing", "class", "pair"]] = "class"
+    truncates: ClassVar[bool] = True  # as in the paper
 
     prompt: str = "cupl"
     samples: int = 2  # of each form: ten questions a class give some 30 sentences; the paper draws 10 of one each

@@ -37,11 +37,11 @@ class Form:
 
     @classmethod
     def of(cls, vocabulary: Vocabulary) -> Form:
-        """The means over the names of a vocabulary, each exact, so that no order of classes changes a rounding.
+        """The means over all names of a vocabulary, each exact, so that no order of classes changes a rounding.
 
         The characters of an item are as many as the longest word of a name, and one more a group.
         """
-        names = [plain(name).split() or [""] for name in vocabulary.names]
+        names = [plain(name).split() or [""] for id_, _ in vocabulary for name in vocabulary.names_of(id_)]
         C = len(names)
         words = max(1, round(sum(map(len, names)) / C))
         letters = round(fsum(sum(map(len, parts)) / len(parts) for parts in names) / C)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from descbench.arrays import Rows, check_rows
 from descbench.errors import InputError
 from descbench.progress import report
+from descbench.store.files import remembered
 from descbench.store.sets import KeptSet, SetWriter, kept_sets
 from descbench.store.shards import Mask, Shards, report_damage, written_whole
 
@@ -33,8 +34,8 @@ _CHUNK = 1024  # texts that a kill may lose
 class CachedEncoder:
     """An encoder that keeps text features by exact text and image features by sample id, below `root`.
 
-    What belongs to one fingerprint lies in one folder: `meta.json`, the shards of texts and of images (see
-    `store.shards.Shards`), and a list of the samples of each data set (see `store.sets.SetWriter`).
+    What belongs to one fingerprint lies in one folder: `meta.json`, the shards of texts, of images and of which texts
+    are too long (see `store.shards.Shards`), and a list of the samples of each data set (see `store.sets.SetWriter`).
     """
 
     def __init__(self, encoder: Encoder, root: str | Path) -> None:
@@ -66,6 +67,10 @@ class CachedEncoder:
         """Where the features of this encoder lie."""
         return self._root / _folder_name(self.fingerprint)
 
+    def files(self) -> AbstractContextManager[None]:
+        """A block in which a file that has an id is not read again for it: `files.sqlite`, for all encoders."""
+        return remembered(self._root / "files.sqlite")
+
     @property
     def logit_scale(self) -> float:
         meta = self.folder / "meta.json"
@@ -88,7 +93,7 @@ class CachedEncoder:
         distinct = list(place)
         found, rows = shelf.recall(distinct)
         if not found.all():
-            missing = sorted((distinct[i] for i in np.flatnonzero(~found)), key=lambda text: (len(text), text))
+            missing = sorted(_where(distinct, ~found), key=lambda text: (len(text), text))
             whole: Rows | None = None  # (distinct, D)
             for start in range(0, len(missing), _CHUNK):
                 chunk = missing[start : start + _CHUNK]
@@ -102,6 +107,26 @@ class CachedEncoder:
                 whole[found] = rows
             rows = whole
         return torch.from_numpy(rows if len(distinct) == len(texts) else rows[[place[text] for text in texts]])
+
+    def overlong(self, texts: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """What the encoder says of texts that are longer than it reads (see `encoders.base`); of each it is kept, so
+        that it is asked once, and not loaded where all texts are known. None where the encoder does not say."""
+        told = getattr(self.encoder, "overlong", None)
+        if told is None or not texts:
+            return {}
+        shelf = self._shelf("lengths")
+        distinct = list(dict.fromkeys(texts))
+        found, rows = shelf.recall(distinct)  # (T,), (M, 2): tokens, and how many are read; twice 0 where all are
+        kept = zip(_where(distinct, found), rows.astype(int).tolist(), strict=True)
+        long = {text: (tokens, read) for text, (tokens, read) in kept if tokens}
+        if new := _where(distinct, ~found):
+            said = told(new)
+            with self.writing():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                shelf.add(new, np.array([said.get(text, (0, 0)) for text in new], dtype=np.float32))
+                shelf.tidy()
+            long |= said
+        return {text: long[text] for text in distinct if text in long}
 
     def encode_images(self, images: Sequence[PIL.Image.Image]) -> Tensor:
         """Images have no ids here, so this only passes through: see `recall_images` and `keep_images`."""
@@ -198,6 +223,10 @@ def kept_encoders(root: Path) -> Iterator[KeptEncoder]:
             continue
         images, texts = (len(Shards(folder, kind, fingerprint)) for kind in ("images", "texts"))
         yield KeptEncoder(folder, name, str(about["spelling"]), images, texts, size, tuple(kept_sets(folder)))
+
+
+def _where(texts: list[str], mask: Mask) -> list[str]:
+    return [texts[i] for i in np.flatnonzero(mask).tolist()]
 
 
 def _folder_name(fingerprint: str) -> str:

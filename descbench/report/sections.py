@@ -1,0 +1,677 @@
+"""What a report says, section by section: from runs to rows of text and charts; None where a run has nothing to say."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from descbench.comparison import Comparison, Controlled, against, compare, verdict
+from descbench.descriptions import Descriptions
+from descbench.edits import edited
+from descbench.errors import DescbenchError
+from descbench.evaluation import Confidence
+from descbench.groups import Groups
+from descbench.markup import clean, name, table
+from descbench.methods.cascade import stages_of
+from descbench.published import dataset_of, published
+from descbench.report import gallery, shapes
+from descbench.report.runs import Run, Runs, alike, base_of, is_baseline
+from descbench.spec import method as spelled
+from descbench.statistics import Metric
+from descbench.worth import Use
+
+ENDS = 30  # classes at either end of the chart, where there are many
+TEXTS = 3_000  # of descriptions
+USES = 8  # at either end of what they are worth
+PAIRS = 8  # of confused classes
+BINS = 15  # of a reliability diagram, as in the metric
+POINTS = 150  # of a curve
+FEWEST = 10  # images from which a diagram says something
+CLASSES = 20_000  # that the search looks through
+WHOSE = {"answer": "of the answer", "rival": "of the other", "both": "of both"}
+TITLES = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "per_class": "mean per class",
+    "macro_precision": "macro precision",
+    "macro_f1": "macro F1",
+    "ece": "calibration error",
+    "nll": "log loss",
+}
+
+
+def percent(value: float, digits: int = 1) -> str:
+    return f"{100 * value:.{digits}f}"
+
+
+def points(value: float) -> str:
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def span(low: float, high: float, sign: bool = False) -> str:
+    show = points if sign else percent
+    return f"{show(low)} to {show(high)}"
+
+
+def counted(n: int, what: str) -> str:
+    return f"{n:,} {what}" + ("" if n == 1 else "es" if what.endswith("s") else "s")
+
+
+def p_value(p: float) -> str:
+    return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
+def heading(runs: Runs) -> dict[str, Any]:
+    """The title, and the result in one or two plain sentences."""
+    result = runs.shown.result
+    top = result.metrics["top1"]
+    lead = (
+        f" is right in {percent(top.value)} % of {top.n:,} images of {len(result.predictions.vocabulary):,} classes "
+        f"(95 % interval {span(top.low, top.high)})."
+    )
+    found: dict[str, Any] = {
+        "dataset": name(result.dataset),
+        "method": name(runs.names[runs.focus]),
+        "lead": lead,
+        "beside": "",
+    }
+    if runs.base != runs.focus:
+        base = runs.main[runs.base]
+        compared = compare([base.result, result], [runs.names[runs.base], runs.names[runs.focus]])
+        ((called, one),) = compared.differences.items()
+        found["beside"] = clean(one.conclusion(called, compared.base))
+    return found
+
+
+def results(runs: Runs) -> dict[str, Any]:
+    """Every method with its interval, on one axis."""
+    tops = [run.result.metrics["top1"] for run in runs.main]
+    axis = shapes.Axis.around([end for top in tops for end in (top.low, top.high)], 0, 1)
+    others = [key for key in ("top5", "per_class", "ece") if any(key in run.result.metrics for run in runs.main)]
+    datasets = {run.result.dataset for run in runs.main}
+    protocols = {run.result.protocol for run in runs.main}
+    others_found = [_published(run) for run in runs.main]
+    rows = []
+    for i, (run, top) in enumerate(zip(runs.main, tops, strict=True)):
+        metrics = run.result.metrics
+        rows.append(
+            {
+                "name": name(runs.names[i]),
+                "focus": i == runs.focus,
+                "dataset": name(run.result.dataset) if len(datasets) > 1 else "",
+                "value": percent(top.value),
+                "span": span(top.low, top.high),
+                "chart": shapes.interval(axis, top.value, top.low, top.high, kind="ours" if i == runs.focus else ""),
+                "others": [_metric(metrics[key]) if key in metrics else "" for key in others],
+                "right": f"{int(run.result.hits.sum()):,} of {top.n:,}",
+                "protocol": name(run.result.protocol, 200) if protocols != {"inductive"} else "",
+                "published": name(others_found[i], 200),
+            }
+        )
+    return {
+        "rows": rows,
+        "others": [TITLES[key] for key in others],
+        "scale": shapes.scale(axis),
+        "datasets": len(datasets) > 1,
+        "protocols": protocols != {"inductive"},
+        "published": any(others_found),
+    }
+
+
+def _metric(metric: Metric) -> str:
+    return percent(metric.value)
+
+
+def _published(run: Run) -> str:
+    """What others have published of the same method, data set and backbone, and who; "" where nothing is known."""
+    result = run.result
+    given = result.specification
+    if any(given.get(what) for what in ("limit", "split", "views", "labels")):  # other images or classes than theirs
+        return ""
+    data, encoder = (str(given.get(what, "")) for what in ("data", "encoder"))
+    if not (dataset := dataset_of(data or result.dataset)):
+        return ""
+    found = published(dataset, encoder or result.encoder).get(result.method)
+    return "" if found is None else str(found)
+
+
+def grid(runs: Runs) -> dict[str, Any] | None:
+    """Methods by encoders, where there are several encoders."""
+    same = [run for run in runs.main if run.images == runs.shown.images]
+    encoders = list(dict.fromkeys(run.result.encoder for run in same))
+    if len(encoders) < 2:
+        return None
+    values = {(run.result.title, run.result.encoder): float(run.result.hits.mean()) for run in same}
+    titles = list(dict.fromkeys(run.result.title for run in same))
+    low, high = min(values.values()), max(values.values())
+    rows = []
+    for title in titles:
+        cells = []
+        for encoder in encoders:
+            value = values.get((title, encoder))
+            level = 0 if value is None else round(8 * (value - low) / ((high - low) or 1))
+            cells.append(("–" if value is None else percent(value), level))
+        rows.append((name(title), cells))
+    return {"encoders": [name(encoder, 60) for encoder in encoders], "rows": rows}
+
+
+def paired(runs: Runs) -> list[dict[str, Any]] | None:
+    """Of each encoder, every run against its first baseline, image by image."""
+    found = []
+    done: set[int] = set()
+    for i, run in enumerate(runs.main):
+        if i in done:
+            continue
+        same = [j for j, other in enumerate(runs.main) if alike(run, other)]
+        done |= set(same)
+        base = base_of(runs.main, i)
+        order = [base, *(j for j in same if j != base)]
+        if len(order) < 2:
+            continue
+        compared = compare([runs.main[j].result for j in order], [runs.names[j] for j in order])
+        found.append(_paired(compared))
+    return found or None
+
+
+def _paired(compared: Comparison) -> dict[str, Any]:
+    every = compared.differences.values()
+    axis = shapes.Axis.around([0.0, *(end for one in every for end in (one.low, one.high))], -1, 1)
+    rows = [
+        {
+            "name": name(called),
+            "value": points(one.value),
+            "span": span(one.low, one.high, sign=True),
+            "chart": shapes.interval(axis, one.value, one.low, one.high, zero=0.0, kind="ours" if one.shown else ""),
+            "gained": f"{one.gained:,}",
+            "lost": f"{one.lost:,}",
+            "p": p_value(one.p_holm),
+        }
+        for called, one in compared.differences.items()
+    ]
+    return {
+        "base": name(compared.base),
+        "rows": rows,
+        "scale": shapes.scale(axis, signed=True),
+        "conclusions": [clean(sentence) for sentence in compared.conclusions],
+        "corrected": len(rows) > 1,
+    }
+
+
+def confusion(runs: Runs, pictures: Mapping[str, str]) -> dict[str, Any] | None:
+    """The pairs of classes that are confused most, with pictures of them where the gallery has some."""
+    pairs = runs.shown.result.confusion(PAIRS)
+    if not pairs:
+        return None
+    n = {row.id: row.n for row in runs.shown.result.per_class}
+    shown = runs.shown.shown
+    rows = []
+    for pair in pairs:
+        samples = [
+            (one, pictures[one.id])
+            for one in shown
+            if one.kind == "wrong" and (one.label, one.answer) == (pair.label, pair.answer) and one.id in pictures
+        ]
+        rows.append(
+            {
+                "label": name(pair.label),
+                "answer": name(pair.answer),
+                "count": f"{pair.count:,}",
+                "share": percent(pair.count / n[pair.label_id], 0),
+                "chart": shapes.bar(pair.count / n[pair.label_id]),
+                "pictures": [(url, f"{one.label}, answered as {one.answer}") for one, url in samples[:3]],
+            }
+        )
+    wrong = int((~runs.shown.result.hits).sum())
+    return {"rows": rows, "wrong": f"{wrong:,}", "pictures": any(row["pictures"] for row in rows)}
+
+
+def classes(runs: Runs) -> dict[str, Any]:
+    """Each class, the worst first, with what the baseline scores beside; of many the worst and the best, and all of
+    them for the search."""
+    result = runs.shown.result
+    every = [row for row in result.per_class if row.n]
+    base = {}
+    if runs.base != runs.focus:
+        other = runs.main[runs.base].result
+        base = {row.id: row.right / row.n for row in other.per_class if row.n}
+    every.sort(key=lambda row: (row.right / row.n, -row.n))
+    many = len(every) > 2 * ENDS
+    parts = [("The worst", every[:ENDS]), ("The best", every[-ENDS:])] if many else [("", every)]
+    charts = [
+        {
+            "title": title,
+            "rows": [
+                {
+                    "name": name(row.name, 60),
+                    "n": f"{row.n:,}",
+                    "value": percent(row.right / row.n, 0),
+                    "chart": shapes.bar(row.right / row.n, base.get(row.id)),
+                    "precision": "–" if row.precision is None else percent(row.precision, 0),
+                    "confused": name(row.confused_with, 40) if row.confused_with else "",
+                    "often": f"{row.confused:,}" if row.confused_with else "",
+                }
+                for row in rows
+            ],
+        }
+        for title, rows in parts
+    ]
+    searched = (
+        [
+            [clean(row.name)[:200], row.n, row.right, row.answered, clean(row.confused_with)[:200], row.confused]
+            for row in every[:CLASSES]
+        ]
+        if many
+        else []
+    )
+    return {
+        "charts": charts,
+        "base": name(runs.names[runs.base]) if base else "",
+        "all": f"{len(every):,}",
+        "without": len(result.predictions.vocabulary) - len(every),
+        "searched": searched,
+        "cut": f"{CLASSES:,}" if many and len(every) > CLASSES else "",
+    }
+
+
+def answers(runs: Runs, pictures: Mapping[str, str]) -> dict[str, Any] | None:
+    """Single images with answers and reasons."""
+    shown = runs.shown.shown
+    if not shown:
+        return None
+    cards: list[dict[str, Any]] = []
+    for one in shown:
+        largest = max((abs(reason.contribution) for reason in one.reasons), default=0.0)
+        kinds = [one.kind, *(["changed"] if one.changed else [])]
+        if one.changed:
+            kinds.append("mended" if one.kind == "right" else "first-right" if one.first == one.label else "")
+        cards.append(
+            {
+                "kinds": " ".join(filter(None, kinds)),
+                "right": one.kind == "right",
+                "changed": one.changed,
+                "label": name(one.label, 80),
+                "key": clean(one.label),
+                "answer": name(one.answer, 80),
+                "answer_key": clean(one.answer),
+                "first": name(one.first, 80),
+                "rival": name(one.rival, 60),
+                "source": name(one.source, 80),
+                "url": pictures.get(one.id, ""),
+                "alt": clean(f"picture of {one.label}")[:160],
+                "reasons": [
+                    {
+                        "text": name(reason.text, 300),
+                        "of": WHOSE.get(reason.of, ""),
+                        "value": f"{reason.contribution:+.4f}".replace("-", "−"),
+                        "chart": shapes.signed(reason.contribution, largest),
+                    }
+                    for reason in one.reasons
+                ],
+                "stage": name(one.stage, 120),
+            }
+        )
+    counts = {kind: sum(kind in card["kinds"].split() for card in cards) for kind in ("right", "wrong", "changed")}
+    return {
+        "cards": cards,
+        "counted": counts,
+        "classes": sorted({clean(c) for one in shown for c in (one.label, one.answer)}),
+        "pictures": any(card["url"] for card in cards),
+        "of": f"{len(runs.shown.result.ids):,}",
+    }
+
+
+def pictures(run: Run) -> dict[str, str]:
+    """The thumbnails of a run as data URLs, by the ids of their images."""
+    if run.folder is None:
+        return {}
+    found = {}
+    for one in run.shown:
+        if (content := gallery.picture(run.folder, one)) is not None:
+            found[one.id] = "data:image/jpeg;base64," + base64.b64encode(content).decode()
+    return found
+
+
+def descriptions(runs: Runs) -> dict[str, Any] | None:
+    """The descriptions of the classes, the worst classes first, what each text is worth, and what a person wrote."""
+    run = runs.shown
+    told = _texts(run)
+    if told is None or not told.classes:
+        return None
+    of = _used(runs)
+    known = {(use.id, use.description): use for use in of.uses} if of else {}
+    by_hand = edited(told)
+    right = {row.id: row.right / row.n for row in run.result.per_class if row.n}
+    names = dict(run.result.predictions.vocabulary)
+    order = sorted(told.classes, key=lambda id_: right.get(id_, 2.0))
+    parts, texts = [], 0
+    for id_ in order:
+        if texts + len(told.classes[id_]) > TEXTS:
+            break
+        texts += len(told.classes[id_])
+        mine = set(by_hand.get((id_,), ()))
+        said = [counted(len(told.classes[id_]), "text")]
+        said += [f"{len(mine)} edited"] if mine else []
+        said += [f"{percent(right[id_], 0)} % right"] if id_ in right else []
+        parts.append(
+            {
+                "name": name(names.get(id_, told.names.get(id_, id_)), 80),
+                "said": ", ".join(said),
+                "rows": [_text(text, known.get((id_, text)), text in mine) for text in told.classes[id_]],
+            }
+        )
+    lines = sum(map(len, by_hand.values()))
+    every = sum(map(len, told.classes.values()))
+    moving = [use for use in (of.uses if of else ()) if use.gained or use.lost]
+    moving.sort(key=lambda use: (-use.worth, use.id, use.number))
+    best = [use for use in moving if use.worth > 0][:USES]
+    worst = [use for use in moving if use.worth < 0][-USES:][::-1]
+    return {
+        "count": f"{counted(every, 'text')} of {counted(len(told.classes), 'class')}"
+        + (f", of which a person wrote or changed {lines:,}" if lines else ""),
+        "of": name(of.result.title) if of and of is not run else "",
+        "why": clean(run.without_uses),
+        "known": bool(known),
+        "ranked": [
+            (title, [(name(use.name, 60), _text(use.description, use, use.edited)) for use in found])
+            for title, found in (("Worth most", best), ("Worth least", worst))
+            if found
+        ],
+        "idle": f"{len(of.uses) - len(moving):,}" if of else "",
+        "classes": parts,
+        "more": f"{len(told.classes) - len(parts):,}" if len(parts) < len(told.classes) else "",
+    }
+
+
+def _texts(run: Run) -> Descriptions | None:
+    """The copy of the descriptions beside a run."""
+    kept = run.result.specification.get("descriptions")
+    path = run.folder / str(kept["file"]) if run.folder and isinstance(kept, dict) and "file" in kept else None
+    return Descriptions.load(path) if path and path.is_file() else None
+
+
+def _used(runs: Runs) -> Run | None:
+    """The run that says what descriptions are worth: the one shown or, of a follow-up, that of its first stage."""
+    run = runs.shown
+    if run.uses:
+        return run
+    try:
+        first = repr(stages_of(spelled(run.result.method))[0])
+    except DescbenchError:
+        return None
+    return next((one for one in runs.main if alike(one, run) and one.result.method == first and one.uses), None)
+
+
+def _text(text: str, use: Use | None, by_hand: bool) -> dict[str, Any]:
+    return {
+        "text": name(text, 400),
+        "edited": by_hand,
+        "own": "" if use is None or use.own != use.own else f"{use.own:.3f}",
+        "other": "" if use is None or use.others != use.others else f"{use.others:.3f}",
+        "gained": "" if use is None else f"{use.gained:,}",
+        "lost": "" if use is None else f"{use.lost:,}",
+    }
+
+
+def confidence(runs: Runs) -> dict[str, Any] | None:
+    """Whether confidence is worth something: is it as often right as it says, and does it tell right from wrong?"""
+    result = runs.shown.result
+    if len(result.labels) < FEWEST:
+        return None
+    figures = []
+    if result.softmax is not None:
+        bins = _bins(result.softmax.of(result.predictions.scores[:, 0]), result.hits)
+        error = result.metrics["ece"]
+        figures.append(
+            {
+                "chart": shapes.reliability([one[2:] for one in bins], "Reliability"),
+                "caption": f"Of answers with this confidence, the share that is right; a larger dot stands for more "
+                f"images. Expected calibration error over {BINS} bins: {percent(error.value)} points "
+                f"({span(error.low, error.high)}).",
+                "table": table(
+                    ["confidence, %", "images", "mean, %", "right, %"],
+                    [
+                        (f"{100 * low:.0f} to {100 * high:.0f}", f"{n:,}", percent(said), percent(right))
+                        for low, high, said, right, n in bins
+                    ],
+                    numbers=(1, 2, 3),
+                ),
+            }
+        )
+    by: Confidence = "margin" if result.softmax is None else "probability"
+    found = result.abstention(by)
+    wanted = np.arange(1, 11) / 10
+    at = np.searchsorted(found.coverage, wanted - 1e-9).clip(max=len(found.coverage) - 1)
+    some = np.unique(np.linspace(0, len(found.coverage) - 1, POINTS).round().astype(np.int64))
+    some = some[found.coverage[some] >= min(0.02, float(found.coverage[-1]))]  # before that it is a handful of images
+    line = list(zip(found.coverage[some].tolist(), found.accuracy[some].tolist(), strict=True))
+    what = "probability" if by == "probability" else "lead over the second class"
+    figures.append(
+        {
+            "chart": shapes.curve(line, "Accuracy by coverage", "answered, %", "right of these, %"),
+            "caption": f"Where the answers with the lowest {what} are withheld: how many are given, and how many of "
+            f"these are right. Mean risk over all coverages (AURC): {percent(found.area)} %.",
+            "table": table(
+                ["answered, %", "right, %", f"from a {what} of"],
+                [
+                    (percent(found.coverage[i], 0), percent(found.accuracy[i]), f"{found.threshold[i]:.4f}")
+                    for i in dict.fromkeys(at.tolist())
+                ],
+                numbers=(0, 1, 2),
+            ),
+        }
+    )
+    return {"figures": figures}
+
+
+def _bins(confidence: np.ndarray, hits: np.ndarray) -> list[tuple[float, float, float, float, int]]:
+    """Of each of the bins of equal width that has images: its ends, the mean confidence, the share right, how many."""
+    part = np.searchsorted(np.arange(1, BINS) / BINS, confidence, side="left")
+    found = []
+    for i in np.unique(part).tolist():
+        inside = part == i
+        said, right = float(confidence[inside].mean()), float(hits[inside].mean())
+        found.append((i / BINS, (i + 1) / BINS, said, right, int(inside.sum())))
+    return found
+
+
+def open_set(runs: Runs) -> dict[str, Any] | None:
+    """Whether images of none of the classes are told from the others, of every run that saw some."""
+    rows = []
+    for run, called in zip(runs.main, runs.names, strict=True):
+        unknown, metrics = run.result.unknown, run.result.metrics
+        if unknown is None:
+            continue
+        for kind in ("score", "probability"):
+            if f"auroc_{kind}" in metrics:
+                auroc, fpr = metrics[f"auroc_{kind}"], metrics[f"fpr95_{kind}"]
+                rows.append(
+                    [name(called), f"largest {kind}", name(unknown.name, 60), f"{len(unknown):,}",
+                     f"{percent(auroc.value)} ({span(auroc.low, auroc.high)})",
+                     f"{percent(fpr.value)} ({span(fpr.low, fpr.high)})"]
+                )  # fmt: skip
+    if not rows:
+        return None
+    head = ["method", "told apart by", "unknown images", "how many", "AUROC, %", "false alarms at 95 % recall, %"]
+    return {
+        "id": "unknown",
+        "title": "Images of none of the classes",
+        "lead": "AUROC is how often an image of the classes scores above one of none of them; 50 is chance. False "
+        "alarms: how many unknown images pass where 95 % of the known ones do. With 95 % intervals.",
+        "table": table(head, rows, numbers=(3, 4, 5)),
+    }
+
+
+def groups(runs: Runs) -> dict[str, Any] | None:
+    """Accuracy by group of every run whose images have groups, and its gap from the worst to the best."""
+    rows, said = [], []
+    for run, called in zip(runs.main, runs.names, strict=True):
+        if (found := run.result.groups) is None:
+            continue
+        few = found.rows if len(found.rows) <= 2 * USES else (*found.rows[:USES], *found.rows[-USES:])
+        for row in few:
+            top = row.accuracy
+            rows.append([name(called), name(row.name), f"{top.n:,}", percent(top.value), span(top.low, top.high)])
+        said.append(_gap(called, found, len(few)))
+    if not rows:
+        return None
+    return {
+        "id": "groups",
+        "title": "Groups of images",
+        "lead": clean(
+            "The worst group first, with Wilson's 95 % intervals. p is how often a gap as large arises where the same "
+            f"images are dealt out to groups at random. {' '.join(said)}"
+        ),
+        "table": table(["method", "group", "images", "top-1, %", "interval"], rows, numbers=(2, 3, 4)),
+    }
+
+
+def _gap(called: str, found: Groups, shown: int) -> str:
+    """How far the worst group is behind the best, and what the table leaves out, in sentences."""
+    text = f"{called}: one group."
+    if (gap := found.gap) is not None and not gap.value:
+        text = f"{called}: all {len(found.rows):,} groups are alike."
+    elif gap is not None:
+        text = (
+            f"{called}: {found.worst.name} is {percent(gap.value)} points behind {found.best.name} "
+            f"({span(gap.low, gap.high, sign=True)}; p {'' if found.p < 1e-4 else '= '}{p_value(found.p)})."
+        )
+    if shown < len(found.rows):
+        text += f" Not shown: {counted(len(found.rows) - shown, 'group')} between these."
+    return text + (f" {counted(found.left_out, 'image')} in no group." if found.left_out else "")
+
+
+def levels(runs: Runs) -> dict[str, Any] | None:
+    """Accuracy at each level of the taxonomy, of every run that has one."""
+    rows = []
+    for run, called in zip(runs.main, runs.names, strict=True):
+        for level in run.result.levels() if run.result.taxonomy is not None else ():
+            top, mean = level.accuracy, level.balanced
+            shares = (part for one in (top, mean) for part in (percent(one.value), span(one.low, one.high)))
+            rows.append([name(called), f"{level.nodes:,}", *shares])
+    if not rows:
+        return None
+    return {
+        "id": "levels",
+        "title": "Levels of the taxonomy",
+        "lead": "An answer is right at a level where it lies in the same node as the label: of all images, and as the "
+        "mean over the nodes. The last level is that of the classes. With 95 % intervals.",
+        "table": table(
+            ["method", "nodes", "right, %", "interval", "mean per node, %", "interval"], rows, numbers=range(1, 6)
+        ),
+    }
+
+
+def controls(runs: Runs) -> list[dict[str, Any]] | None:
+    """Each method beside its controls, and what that says of its gain."""
+    from descbench.comparison import RULE
+
+    found = []
+    for i, kinds in runs.controls.items():
+        run = runs.main[i]
+        rows = [against(run.result, control, [one.result for one in ones]) for control, ones in kinds.items()]
+        usual = [other.result for other in runs.main if alike(run, other) and is_baseline(other)]
+        top = float(run.result.hits.mean())
+        ends = [0.0, *(end for row in rows for end in (row.difference.low, row.difference.high))]
+        axis = shapes.Axis.around(ends, -1, 1)
+        found.append(
+            {
+                "name": name(runs.names[i]),
+                "value": percent(top),
+                "rows": [_control(row, axis) for row in rows],
+                "scale": shapes.scale(axis, signed=True),
+                "verdict": clean(verdict(run.result, usual, rows, runs.names[i])),
+                "rule": RULE,
+            }
+        )
+    return found or None
+
+
+def _control(row: Controlled, axis: shapes.Axis) -> dict[str, Any]:
+    d = row.difference
+    return {
+        "name": row.control,
+        "mean": percent(row.mean) + ("" if row.deviation is None else f" ± {percent(row.deviation)}"),
+        "seeds": str(len(row.runs)),
+        "value": points(d.value),
+        "span": span(d.low, d.high, sign=True),
+        "chart": shapes.interval(axis, d.value, d.low, d.high, zero=0.0, kind="ours" if row.beaten else ""),
+    }
+
+
+def cost(runs: Runs) -> dict[str, Any] | None:
+    """What the language model was sent and said, and how long each step took."""
+    columns: dict[str, str] = {}
+    rows = []
+    for run, called in zip(runs.main, runs.names, strict=True):
+        usage, timings = run.result.usage, run.result.timings
+        found = {key.replace("_", " "): f"{value:,}" for key, value in usage.items()}
+        found |= {f"{key.replace('_', ' ')}, s": f"{value:.1f}" for key, value in timings.items()}
+        columns |= dict.fromkeys(found, "")
+        rows.append((name(called), found))
+    if not columns:
+        return None
+    return {"columns": list(columns), "rows": [(called, [row.get(c, "") for c in columns]) for called, row in rows]}
+
+
+def left_out(runs: Runs) -> dict[str, Any] | None:
+    """Images that were not scored, classes without descriptions, ties: once for all runs that say the same."""
+    facts: dict[str, None] = {}
+    failures: dict[tuple[str, str], None] = {}
+    for run, called in zip(runs.main, runs.names, strict=True):
+        counts, result = run.result.counts, run.result
+        if counts.get("unlabelled"):
+            facts[f"{counts['unlabelled']:,} images of {clean(result.dataset)} have no label."] = None
+        if "limit" in counts:
+            facts[f"A partial run: {counts['limit']:,} of {counts['available']:,} images, drawn by --limit."] = None
+        if counts.get("undescribed"):
+            facts[f"{clean(called)}: {counts['undescribed']:,} classes have no description."] = None
+        if result.ties:
+            facts[
+                f"{clean(called)}: in {result.ties:,} images the best two scores are nearer than 1e-6, and rounding "
+                "may decide."
+            ] = None
+        for text in result.warnings:
+            facts[f"{clean(called)}: {clean(text)}"] = None
+        failures |= dict.fromkeys((source, reason) for source, reason in result.failures)
+    if not facts and not failures:
+        return None
+    shown = [(name(source, 90), name(reason, 200)) for source, reason in list(failures)[:50]]
+    return {
+        "facts": list(facts),
+        "failures": shown,
+        "failed": counted(len(failures), "image"),
+        "more": max(0, len(failures) - 50),
+    }
+
+
+def repeat(runs: Runs) -> dict[str, Any]:
+    """What it takes to run it again: specifications, versions, fingerprints."""
+    run = runs.shown
+    again = run.folder is not None and "data" in run.result.specification
+    command = clean(f"descbench evaluate --config {shlex.quote(str(run.folder))}") if again else ""
+    return {
+        "facts": {
+            "data set": run.result.dataset,
+            "method": run.result.method,
+            "encoder": run.result.encoder,
+            "language model": run.result.llm,
+            "protocol": run.result.protocol,
+            "computed on": _flat(dict(run.result.compute)),
+            "environment": _flat(dict(run.result.environment)),
+            "versions": _flat(dict(run.result.versions)),
+            **{f"fingerprint, {what}": text for what, text in run.result.fingerprints.items()},
+            "run folder": str(run.folder) if run.folder else "",
+        },
+        "command": command,
+        "chosen": {what: _flat(dict(by)) for what, by in run.result.chosen.items()},
+    }
+
+
+def _flat(values: Any) -> str:
+    if not isinstance(values, dict):
+        return str(values)
+    return ", ".join(f"{key} {value}" for key, value in values.items())
