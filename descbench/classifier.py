@@ -17,6 +17,7 @@ from descbench.calibration import RANGE, Calibration, Normalisers, fit_scale
 from descbench.datasets.pictures import PicturesDataset
 from descbench.descriptions import Descriptions
 from descbench.devices import pick_device
+from descbench.edits import grown
 from descbench.embedding import embed
 from descbench.errors import DescbenchWarning, InputError, listed
 from descbench.explanation import Explanation, Reason, explained, reasons_of
@@ -450,7 +451,7 @@ class Classifier:
             reasons = dict.fromkeys(missing, why)
             if asked:
                 said = ask(self.vocabulary, stage, asked, self.llm)
-                self.descriptions = self.descriptions.merged(said.descriptions)
+                self.descriptions = grown(self.descriptions, said.descriptions)
                 reasons |= {subject: said.missing.get(subject, "") for subject in asked}
             return {s: reason for s, reason in reasons.items() if not stage.known(s, self.descriptions)}
         return dict.fromkeys(missing, "")

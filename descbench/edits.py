@@ -110,6 +110,16 @@ def marked(descriptions: Descriptions, since: Descriptions) -> Descriptions:
     return replace(descriptions, provenance={**descriptions.provenance, MARK: _in_lines(sums)})
 
 
+def grown(descriptions: Descriptions, said: Descriptions) -> Descriptions:
+    """Both together, where `said` was generated just now: a file that remembers such lines remembers these too."""
+    found = descriptions.merged(said)
+    if not _remembered(descriptions):  # else all that it has would be taken for a person's
+        return found
+    new = replace(found, classes=said.classes, pairs=said.pairs, sets=said.sets)
+    sums = _remembered(descriptions) | set(_checksums(new))
+    return replace(found, provenance={**found.provenance, MARK: _in_lines(sums)})
+
+
 def edited(descriptions: Descriptions) -> dict[tuple[int, ...], list[str]]:
     """The texts that a person wrote or changed, by class (id,), or by a class and its rivals in a pair or a set
     (id, rival, ...): those of `id` against these.

@@ -14,7 +14,7 @@ import descbench as db
 from descbench import Descriptions, Vocabulary, generate
 from descbench.edits import Edit, edited, marked, removed, write_edit
 from descbench.errors import InputError
-from descbench.testing import FakeLLM
+from descbench.testing import FakeEncoder, FakeLLM
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 BIRDS = Vocabulary(["hen", "rooster", "emu"], "farm birds")
@@ -53,6 +53,25 @@ def test_what_was_edited_stays_edited_when_more_is_generated() -> None:
     more = generate(BIRDS, db.method("dclip"), FakeLLM(), known=by_hand)
     assert set(more.classes) == {0, 1, 2}
     assert edited(more) == {(0,): ["a small red comb"]}
+
+
+def test_what_a_classifier_asks_on_its_way_is_not_taken_for_a_persons() -> None:
+    first = generate(BIRDS, db.method("dclip"), FakeLLM())
+    by_hand = replace(first, classes={**first.classes, 0: ["a small red comb"]})
+    encoder = FakeEncoder()
+    for spelling in ("cascade(dclip, differential, k=2)", "cascade(dclip, contrast, k=3)"):
+        classifier = db.Classifier(BIRDS, db.method(spelling), encoder, FakeLLM(), by_hand)
+        classifier.predict_features(encoder.encode_texts(BIRDS.names))
+        assert classifier.descriptions.pairs or classifier.descriptions.sets
+        assert edited(classifier.descriptions) == {(0,): ["a small red comb"]}
+
+
+def test_a_file_that_remembers_nothing_still_has_nothing_to_tell_when_a_classifier_has_asked() -> None:
+    imported = Descriptions({id_: ["a comb"] for id_ in range(3)}, names=dict(BIRDS))
+    encoder = FakeEncoder()
+    classifier = db.Classifier(BIRDS, db.method("cascade(dclip, differential, k=2)"), encoder, FakeLLM(), imported)
+    classifier.predict_features(encoder.encode_texts(BIRDS.names))
+    assert classifier.descriptions.pairs and edited(classifier.descriptions) == {}
 
 
 def test_other_ids_and_another_spelling_of_a_name_are_no_edit() -> None:

@@ -363,7 +363,7 @@ def descriptions(runs: Runs) -> dict[str, Any] | None:
                 "rows": [_text(text, known.get((id_, text)), text in mine) for text in told.classes[id_]],
             }
         )
-    lines = sum(map(len, by_hand.values()))
+    lines = sum(len(mine) for side, mine in by_hand.items() if len(side) == 1)  # of classes, as all that is shown
     every = sum(map(len, told.classes.values()))
     moving = [use for use in (of.uses if of else ()) if use.gained or use.lost]
     moving.sort(key=lambda use: (-use.worth, use.id, use.number))
