@@ -421,7 +421,7 @@ def evaluate(
         group = None
         if groups is not None:
             known = (embedded.labels >= 0).tolist()
-            sources = list(reversed(embedded.sources))
+            sources = [source for source, keep in zip(embedded.sources, known, strict=True) if keep]
             group = assigned(groups, images.ids, sources)
         right = images.labels[:, None] if images.accepted is None else images.accepted
         predictions, watch = classifier.predict_watched(images.features, right, KEPT)

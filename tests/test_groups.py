@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_taxonomy import BIRDS, TREE, run
+from test_usefulness import BIRDS as FIVE
+from test_usefulness import ENCODER, embedded
 from typer.testing import CliRunner
 
 import descbench as db
-from descbench import Evaluation
+from descbench import Classifier, Evaluation
 from descbench.cli import app
 from descbench.demo.guide import species
 from descbench.errors import DescbenchWarning, InputError, MatchError
@@ -115,6 +117,16 @@ def test_names_of_no_image_and_images_in_no_group_are_said() -> None:
     ]
     with pytest.raises(MatchError, match=r"none of the 2 names is of one of the 1 labelled images: 'q', 'r'.*as 'a'"):
         assigned({"q": "x", "r": "x"}, ["a"])
+
+
+def test_images_without_a_label_are_in_no_group_and_shift_none() -> None:
+    data = embedded(30)
+    data = replace(data, labels=np.where(np.arange(30) % 4 == 1, -1, data.labels))
+    groups = {source: "early" if i < 15 else "late" for i, source in enumerate(data.sources)}
+    with pytest.warns(DescbenchWarning, match="8 of 30 names are of no labelled image here"):
+        result = db.evaluate(Classifier(FIVE, db.method("classname"), ENCODER), data, groups=groups)
+    assert result.group == tuple("early" if i < 15 else "late" for i in range(30) if i % 4 != 1)
+    assert any("8 of 30 names" in said for said in result.warnings)
 
 
 @pytest.mark.parametrize(
