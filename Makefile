@@ -17,7 +17,7 @@ demo: .venv/.installed ## Describe 40 invented birds, classify pictures by it, c
 
 test: .venv/.installed ## Run the tests, without the slow ones; without network, but for a browser that is missing
 	@sh tests/browser.sh
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow"
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: .venv/.installed ## Run the slow tests only
 	@sh tests/browser.sh
