@@ -21,6 +21,7 @@ from descbench.cli.common import (
     Json,
     Llm,
     MaxRequests,
+    OneMethod,
     Precision,
     TemplateFile,
     Views,
@@ -37,7 +38,7 @@ from descbench.errors import InputError, listed
 
 def command(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of pictures.")],
-    method: Annotated[str | None, typer.Option("--method", "-m", help="See `descbench ls methods`.")] = None,
+    method: OneMethod = None,
     descriptions: DescriptionFile = None,
     encoder: Encoder = None,
     views: Views = "",

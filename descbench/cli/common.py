@@ -64,6 +64,10 @@ Views = Annotated[
         "Takes as much longer.",
     ),
 ]
+OneMethod = Annotated[str | None, typer.Option("--method", "-m", help="See `descbench ls methods`.")]
+Labels = Annotated[
+    Path | None, typer.Option("--labels", help="A csv file (label,class) from the data set's labels to classes.")
+]
 DescriptionFile = Annotated[
     Path | None,
     typer.Option("--descriptions", "-d", help="Descriptions: a file of descbench's, or one that was published."),

@@ -20,6 +20,7 @@ from descbench.cli.common import (
     Domain,
     Draft,
     Json,
+    Labels,
     Limit,
     Llm,
     MaxRequests,
@@ -74,9 +75,7 @@ def command(
     llm: Llm = None,
     max_requests: MaxRequests = None,
     classes: Classes = None,
-    labels: Annotated[
-        Path | None, typer.Option("--labels", help="A csv file (label,class) from the data set's labels to classes.")
-    ] = None,
+    labels: Labels = None,
     split: Split = "",
     limit: Limit = None,
     strict: Strict = False,

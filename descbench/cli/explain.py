@@ -18,9 +18,11 @@ from descbench.cli.common import (
     Domain,
     Encoder,
     Json,
+    Labels,
     Limit,
     Llm,
     MaxRequests,
+    OneMethod,
     Precision,
     Split,
     TemplateFile,
@@ -51,16 +53,14 @@ def command(
     data: Annotated[
         str, typer.Option("--data", help="Instead of IMAGE: what each description is worth over this data set.")
     ] = "",
-    method: Annotated[str | None, typer.Option("--method", "-m", help="See `descbench ls methods`.")] = None,
+    method: OneMethod = None,
     descriptions: DescriptionFile = None,
     encoder: Encoder = None,
     views: Views = "",
     llm: Llm = None,
     max_requests: MaxRequests = None,
     classes: Classes = None,
-    labels: Annotated[
-        Path | None, typer.Option("--labels", help="A csv file (label,class) from the data set's labels to classes.")
-    ] = None,
+    labels: Labels = None,
     split: Split = "",
     limit: Limit = None,
     domain: Domain = "",

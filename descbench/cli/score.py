@@ -23,6 +23,7 @@ from descbench.cli.common import (
     Limit,
     Llm,
     MaxRequests,
+    OneMethod,
     Precision,
     Split,
     Strict,
@@ -43,7 +44,7 @@ from descbench.cli.common import (
 def command(
     data: Data,
     output: Annotated[Path, typer.Option("--output", "-o", help="The parquet file to write.")],
-    method: Annotated[str | None, typer.Option("--method", "-m", help="See `descbench ls methods`.")] = None,
+    method: OneMethod = None,
     descriptions: DescriptionFile = None,
     encoder: Encoder = None,
     views: Views = "",

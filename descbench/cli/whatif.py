@@ -16,9 +16,11 @@ from descbench.cli.common import (
     Domain,
     Encoder,
     Json,
+    Labels,
     Limit,
     Llm,
     MaxRequests,
+    OneMethod,
     Precision,
     Split,
     TemplateFile,
@@ -62,14 +64,12 @@ def command(
     write: Annotated[
         bool, typer.Option("--write", help="Make the change in FILE, which remembers that it is yours.")
     ] = False,
-    method: Annotated[str | None, typer.Option("--method", "-m", help="See `descbench ls methods`.")] = None,
+    method: OneMethod = None,
     encoder: Encoder = None,
     views: Views = "",
     llm: Llm = None,
     max_requests: MaxRequests = None,
-    labels: Annotated[
-        Path | None, typer.Option("--labels", help="A csv file (label,class) from the data set's labels to classes.")
-    ] = None,
+    labels: Labels = None,
     split: Split = "",
     limit: Limit = None,
     domain: Domain = "",
