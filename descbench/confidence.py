@@ -93,10 +93,11 @@ def auroc(known: np.ndarray, unknown: np.ndarray, seed: int = 0, draws: int = FE
     often = np.bincount(place[is_known], minlength=len(levels)), np.bincount(place[~is_known], minlength=len(levels))
     inside = _inside(known, unknown, place[:N], place[N:], len(levels))
     generator = np.random.default_rng(seed)
-    a = generator.multinomial(N, often[0] / N, size=draws) / N  # (draws, levels)
-    b = generator.multinomial(M, often[1] / M, size=draws) / M
+    a = generator.multinomial(N, often[0] / N, size=draws)  # (draws, levels)
+    b = generator.multinomial(M, often[1] / M, size=draws)
     below = np.cumsum(b, axis=1) - b
-    low, high = np.quantile((a * (below + inside * b)).sum(axis=1), [0.025, 0.975])
+    # Counts are divided last: sums of shares may come out above 1 by rounding.
+    low, high = np.quantile((a * (below + inside * b)).sum(axis=1) / (N * M), [0.025, 0.975])
     return Metric(value, float(low), float(high), N + M)
 
 
