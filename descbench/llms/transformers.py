@@ -9,7 +9,7 @@ import math
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.util import find_spec
 from itertools import islice
@@ -202,7 +202,6 @@ class TransformersLLM:
             output = loaded.model.generate(
                 input_ids=ids.to(device),
                 attention_mask=mask.to(device),
-                past_key_values=cache,
                 logits_processor=LogitsProcessorList(self._processors(rows, width, device)),
                 stopping_criteria=StoppingCriteriaList([Leave(rows, width, loaded.ends, leave, device)]),
                 generation_config=GenerationConfig(
@@ -212,10 +211,11 @@ class TransformersLLM:
                     pad_token_id=loaded.pad,
                     return_dict_in_generate=True,
                 ),
+                **{_cache_name(): cache},
             )
         for row, tokens in zip(rows, output.sequences[:, width:].tolist(), strict=True):
             row.take(tokens, loaded.ends)
-        return output.past_key_values if loaded.joins else None
+        return output[_cache_name()] if loaded.joins else None
 
     def _processors(self, rows: Sequence[Row], width: int, device: Any) -> list[Any]:
         """What turns logits into scores, of which the largest is taken.
@@ -396,8 +396,15 @@ def _joins(model: Any, pad: int) -> bool:
     config = GenerationConfig(max_new_tokens=1, pad_token_id=pad, return_dict_in_generate=True)
     with torch.inference_mode(), quiet():
         output = model.generate(input_ids=one, attention_mask=torch.ones_like(one), generation_config=config)
-    layers = getattr(output.get("past_key_values"), "layers", [])
+    layers = getattr(output.get(_cache_name()), "layers", [])
     return bool(layers) and all(type(layer) is DynamicLayer and layer.is_initialized for layer in layers)
+
+
+def _cache_name() -> str:
+    """What generate() calls keys and values: "cache" since transformers 5.24, where the older name warns."""
+    from transformers.generation import GenerateDecoderOnlyOutput
+
+    return "cache" if "cache" in {field.name for field in fields(GenerateDecoderOnlyOutput)} else "past_key_values"
 
 
 def _has_xgrammar() -> bool:
