@@ -49,7 +49,8 @@ class Use:
     """A description, the `number`-th of its class from 1 on, and what it does over a data set.
 
     `own` and `others` are its mean similarities to the images of its class and to all others, NaN where there are none.
-    Without it `gained` images would become right and `lost` wrong.
+    Without it `gained` images would become right and `lost` wrong. `carried` of the lost ones are among the `right`
+    images that are rightly answered with its class; the others go to its class, which scores higher without it.
     """
 
     id: int
@@ -62,11 +63,18 @@ class Use:
     gained: int
     lost: int
     edited: bool  # by a person, as far as the file remembers
+    right: int = 0
+    carried: int = 0
 
     @property
     def worth(self) -> int:
         """How many more images are right with it than without."""
         return self.lost - self.gained
+
+    @property
+    def decides(self) -> bool:
+        """Whether half or more of what its class gets right is lost without it."""
+        return 2 * self.carried >= self.right > 0
 
 
 @dataclass(frozen=True)
@@ -93,39 +101,75 @@ class Usefulness:
         """Those without which every answer is as right or wrong as it is with them."""
         return tuple(use for use in self.uses if not use.lost and not use.gained)
 
+    @property
+    def hurting(self) -> tuple[Use, ...]:
+        """Those that keep no image right and cost some."""
+        return tuple(use for use in self.uses if use.gained and not use.lost)
+
+    @property
+    def deciding(self) -> tuple[Use, ...]:
+        """Those that decide their class: without it half or more of what the class gets right is lost; the largest
+        share first, and of equal ones the most images."""
+        return tuple(
+            sorted(
+                (use for use in self.uses if use.decides),
+                key=lambda u: (-u.carried / u.right, -u.carried, u.id, u.number),
+            )
+        )
+
     def __str__(self) -> str:
         return self.table()
 
     def table(self, most: int = 10) -> str:
-        """The best and the worst as text, `most` of each; 0 shows all, best first."""
+        """The best, the worst and the deciding ones as text, `most` of each; 0 shows all, best first."""
         moving = [use for use in self.ranked if use.lost or use.gained]
         head = (
             f"{self.method} on {self.dataset}: {self.right} of {self.images} images right; of {len(self.uses)} "
             f"descriptions, {len(self.idle)} move no image when left out"
         )
+        if hurting := len(self.hurting):
+            head += f"\n{hurting} only {'hurts: without it' if hurting == 1 else 'hurt: without them'} nothing is lost"
         if not moving:
-            return head
-        if not most or len(moving) <= 2 * most:
-            return f"{head}\n{_table(moving if most else self.ranked)}"
-        best, worst = [use for use in moving if use.worth > 0][:most], [use for use in moving if use.worth < 0][-most:]
+            return head if most or not self.uses else f"{head}\n{_table(self.ranked)}"
         parts = [head]
-        if best:
-            parts += ["best: without it images are lost", _table(best)]
-        if worst:
-            parts += ["worst: without it images are gained", _table(worst[::-1])]
+        if not most or len(moving) <= 2 * most:
+            parts.append(_table(moving if most else self.ranked))
+        else:
+            best = [use for use in moving if use.worth > 0][:most]
+            worst = [use for use in moving if use.worth < 0][-most:]
+            if best:
+                parts += ["best: without it images are lost", _table(best)]
+            if worst:
+                parts += ["worst: without it images are gained", _table(worst[::-1])]
+        if deciding := self.deciding:
+            parts += ["deciding: without it a class loses half or more of what it gets right"]
+            parts += [_shares(deciding[: most or None])]
+            if most and len(deciding) > most:
+                parts += [f"{len(deciding) - most} more decide their class"]
         return "\n".join(parts)
 
 
 def _table(uses: Sequence[Use]) -> str:
-    """Uses as text, a line each or more, where a description is long."""
+    """What each is worth, as text."""
+    return _lines(
+        uses,
+        f"{'worth':>5} {'lost':>5} {'gained':>6}  {'own':>6} {'others':>6}",
+        [f"{u.worth:>+5} {u.lost:>5} {u.gained:>6}  {_mean(u.own)} {_mean(u.others)}" for u in uses],
+    )
+
+
+def _shares(uses: Sequence[Use]) -> str:
+    """How much of its class each decides, as text."""
+    return _lines(uses, f"{'lost':>5} of right", [f"{u.carried:>5} of {u.right:<5}" for u in uses])
+
+
+def _lines(uses: Sequence[Use], title: str, figures: Sequence[str]) -> str:
+    """Uses as text under a title of their figures, a line each or more, where a description is long."""
     name = min(24, max(len("class"), *(len(use.name) for use in uses)))
-    lines = [f"{'worth':>5} {'lost':>5} {'gained':>6}  {'own':>6} {'others':>6}  {'class':<{name}} {'':>4} description"]
-    for use in uses:
+    lines = [f"{title}  {'class':<{name}} {'':>4} description"]
+    for use, figure in zip(uses, figures, strict=True):
         called = use.name if len(use.name) <= name else f"{use.name[: name - 3]}..."
-        head = (
-            f"{use.worth:>+5} {use.lost:>5} {use.gained:>6}  {_mean(use.own)} {_mean(use.others)}  {called:<{name}} "
-            f"{use.number:>3}. "
-        )
+        head = f"{figure}  {called:<{name}} {use.number:>3}. "
         said = textwrap.wrap(use.description + (" (edited)" if use.edited else ""), WIDTH - len(head)) or [""]
         lines += [head + said[0], *(" " * len(head) + more for more in said[1:])]
     return "\n".join(lines)
@@ -156,7 +200,7 @@ def usefulness(
     x = whole(unit_views(split.features, device, "image features"))
     positions = classifier.vocabulary.positions
     accepted = split.labels[:, None] if split.accepted is None else split.accepted
-    gained, lost, right = _counted(x, positions(accepted), vectors, left_out)
+    counted = _counted(x, positions(accepted), vectors, left_out)
     own, others = _similar(x, positions(split.labels), vectors.texts[left_out.rows], left_out.classes)
     by_hand = edited(classifier.descriptions)
     uses = []
@@ -164,8 +208,10 @@ def usefulness(
         id_, name = int(classifier.vocabulary.ids[position]), classifier.vocabulary.names[position]
         said, number = left_out.descriptions[n]
         told = (id_, name, number, said, bank.texts[row], float(own[n]), float(others[n]))
-        uses.append(Use(*told, int(gained[n]), int(lost[n]), said in by_hand.get((id_,), ())))
-    return Usefulness(repr(classifier.method), split.name, len(split), right, tuple(uses))
+        mine = said in by_hand.get((id_,), ())
+        gained, lost, carried = counted.changes[:, n].tolist()
+        uses.append(Use(*told, gained, lost, mine, int(counted.right[position]), carried))
+    return Usefulness(repr(classifier.method), split.name, len(split), int(counted.right.sum()), tuple(uses))
 
 
 def _checked(classifier: Classifier) -> Method:
@@ -297,10 +343,17 @@ class _Vectors:
         return sums / lengths.clamp_min(1e-12)[..., None]
 
 
-def _counted(
-    x: torch.Tensor, accepted: np.ndarray, vectors: _Vectors, left_out: _LeftOut
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """How many of the images x (N, D) become right, and wrong, without each text, (R,) both; and how many are right.
+@dataclass(frozen=True, eq=False)
+class _Counts:
+    """How many images become right without each text, how many wrong, and how many of these were answered with its
+    class, (3, R); and how many are rightly answered with each class, (C,)."""
+
+    changes: np.ndarray
+    right: np.ndarray
+
+
+def _counted(x: torch.Tensor, accepted: np.ndarray, vectors: _Vectors, left_out: _LeftOut) -> _Counts:
+    """What leaving each text out changes in the answers for the images x (N, D).
 
     `accepted` (N, L) are the positions of the classes that are right for an image.
     """
@@ -312,15 +365,18 @@ def _counted(
     R, C = len(left_out.rows), len(vectors.classes)
     starts = torch.as_tensor(np.searchsorted(left_out.classes, np.arange(C + 1)), device=x.device)
     classes = torch.as_tensor(left_out.classes, device=x.device)
-    changes = torch.zeros(2, R, dtype=torch.int64, device=x.device)  # gained, lost
+    changes = torch.zeros(3, R, dtype=torch.int64, device=x.device)
     size = CACHED if x.device.type == "cpu" else BLOCK
     width = max(1, min(R, math.isqrt(size)))
     step = max(1, size // width)
 
-    def count(image: torch.Tensor, text: torch.Tensor, after: torch.Tensor) -> None:
+    def count(image: torch.Tensor, text: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+        """Adds up what is gained and lost; returns the texts of the lost images."""
         before = hits[image, 0]
-        for row, mask in enumerate((~before & after, before & ~after)):
-            changes[row] += torch.bincount(text[mask], minlength=R)
+        gone = before & ~after
+        changes[0] += torch.bincount(text[~before & after], minlength=R)
+        changes[1] += torch.bincount(text[gone], minlength=R)
+        return text[gone]
 
     for first in range(0, R, width):
         block = slice(first, min(first + width, R))
@@ -335,7 +391,8 @@ def _counted(
             image = torch.arange(len(top), device=x.device).repeat_interleave(many)
             text = torch.arange(len(image), device=x.device) - (many.cumsum(0) - many - begin).repeat_interleave(many)
             stays = _beats(x[images], without, image, text - first, classes[text], score[:, 1], top[:, 1])
-            count(image + start, text, torch.where(stays, hits[image + start, 0], hits[image + start, 1]))
+            gone = count(image + start, text, torch.where(stays, hits[image + start, 0], hits[image + start, 1]))
+            changes[2] += torch.bincount(gone, minlength=R)
             # Another class loses one: does it now beat the first?
             ahead = (x[images] @ narrow).sub_(score[:, :1].float())
             ahead[image, text - first] = -torch.inf
@@ -344,8 +401,8 @@ def _counted(
             image, text = image[wins] + start, text[wins] + first
             count(image, text, (right[image] == classes[text, None]).any(dim=1))
             report("leaving texts out", first * len(x) + (block.stop - first) * images.stop, R * len(x))
-    gained, lost = changes.cpu().numpy()
-    return gained, lost, int(hits[:, 0].sum())
+    of = torch.bincount(best[hits[:, 0], 0], minlength=C)  # (C,)
+    return _Counts(changes.cpu().numpy(), of.cpu().numpy())
 
 
 def _best_two(x: torch.Tensor, classes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

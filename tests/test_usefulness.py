@@ -71,23 +71,31 @@ def without(told: Descriptions, id_: int, number: int) -> Descriptions:
     return replace(told, classes={**told.classes, id_: [*texts[: number - 1], *texts[number:]]})
 
 
-def by_a_loop(spelling: Any, told: Descriptions, data: Embedded) -> dict[tuple[int, int], tuple[int, int]]:
-    """(gained, lost) of each description by its class and number: a classifier without it, made anew."""
+def by_a_loop(spelling: Any, told: Descriptions, data: Embedded) -> dict[tuple[int, int], tuple[int, ...]]:
+    """(gained, lost, right of its class, carried) of each description by its class and number: a classifier without it,
+    made anew."""
 
-    def hits(descriptions: Descriptions) -> np.ndarray:
+    def answers(descriptions: Descriptions) -> tuple[np.ndarray, np.ndarray]:
         method = db.method(spelling) if isinstance(spelling, str) else spelling
         clf = Classifier(BIRDS, method, ENCODER, descriptions=descriptions)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DescbenchWarning)  # a class that has lost its only text
-            return db.evaluate(clf, data).hits
+            result = db.evaluate(clf, data)
+            return result.hits, result.predictions.ids[:, 0]
 
-    before = hits(told)
+    before, answered = answers(told)
     found = {}
     for id_, texts in told.classes.items():
         for number in range(1, len(texts) + 1):
-            after = hits(without(told, id_, number))
-            found[id_, number] = (int((after & ~before).sum()), int((before & ~after).sum()))
+            after, _ = answers(without(told, id_, number))
+            mine = before & (answered == id_)
+            counts = (after & ~before, before & ~after, mine, mine & ~after)
+            found[id_, number] = tuple(int(some.sum()) for some in counts)
     return found
+
+
+def counts(result: Usefulness) -> dict[tuple[int, int], tuple[int, ...]]:
+    return {(use.id, use.number): (use.gained, use.lost, use.right, use.carried) for use in result.uses}
 
 
 def used(spelling: Any, told: Descriptions, data: Embedded) -> Usefulness:
@@ -124,8 +132,9 @@ def test_the_counts_are_those_of_a_classifier_made_without_the_description(spell
     data = embedded()
     result = used(spelling, told, data)
     expected = by_a_loop(spelling, told, data)
-    assert {(use.id, use.number): (use.gained, use.lost) for use in result.uses} == expected
-    assert sum(gained + lost for gained, lost in expected.values()) > 50
+    assert counts(result) == expected
+    assert sum(gained + lost for gained, lost, _, _ in expected.values()) > 50
+    assert any(0 < carried < lost for _, lost, _, carried in expected.values())
 
 
 @given(st.integers(0, 10_000), st.sampled_from([1, 3, 1000, 1 << 24]), st.integers(1, 40))
@@ -141,7 +150,7 @@ def test_whatever_the_size_of_a_block(seed: int, block: int, n: int) -> None:
         patch.setattr(worth, "BLOCK", block)
         patch.setattr(worth, "CACHED", block)
         result = used("dclip", told, data)
-    assert {(use.id, use.number): (use.gained, use.lost) for use in result.uses} == by_a_loop("dclip", told, data)
+    assert counts(result) == by_a_loop("dclip", told, data)
 
 
 def test_a_class_that_becomes_the_same_as_another_ties_with_it_and_the_first_wins() -> None:
@@ -151,7 +160,7 @@ def test_a_class_that_becomes_the_same_as_another_ties_with_it_and_the_first_win
     for method in ("cupl", "cupl(pool='mean_score')"):
         data = embedded(120)
         result = used(method, said, data)
-        assert {(use.id, use.number): (use.gained, use.lost) for use in result.uses} == by_a_loop(method, said, data)
+        assert counts(result) == by_a_loop(method, said, data)
 
 
 def test_one_of_several_right_labels_is_enough() -> None:
@@ -159,7 +168,7 @@ def test_one_of_several_right_labels_is_enough() -> None:
     accepted = np.stack([data.labels, (data.labels + 2) % 5], axis=1)
     data = replace(data, accepted=accepted)
     result = used("dclip", TOLD, data)
-    assert {(use.id, use.number): (use.gained, use.lost) for use in result.uses} == by_a_loop("dclip", TOLD, data)
+    assert counts(result) == by_a_loop("dclip", TOLD, data)
 
 
 def test_similarities_are_means_over_the_images_of_the_class_and_over_all_others() -> None:
@@ -201,6 +210,27 @@ def test_what_decides_is_at_the_ends_and_what_moves_nothing_is_idle() -> None:
     worths = [use.worth for use in result.ranked]
     assert worths == sorted(worths, reverse=True) and worths[0] > 0 > worths[-1]
     assert set(result.idle) == {use for use in result.uses if (use.gained, use.lost) == (0, 0)}
+    assert set(result.hurting) == {use for use in result.uses if use.gained > 0 == use.lost}
+
+
+def test_a_description_decides_its_class_where_half_of_what_the_class_gets_right_hangs_on_it() -> None:
+    shares = {1: (9, 9), 2: (0, 0), 3: (4, 9), 4: (5, 9), 5: (3, 3), 6: (1, 2), 7: (0, 4)}  # carried, right
+    found = [
+        Use(n, f"bird {n}", 1, f"mark {n}", "", 0.2, 0.1, 0, carried + 1, False, right, carried)
+        for n, (carried, right) in shares.items()
+    ]
+    result = Usefulness("dclip", "here", 100, 40, tuple(found))
+    assert [use.id for use in result.deciding] == [1, 5, 4, 6]
+    lines = result.table(most=3).splitlines()
+    place = lines.index("deciding: without it a class loses half or more of what it gets right")
+    assert [line.split()[:3] for line in lines[place + 2 : -1]] == [
+        ["9", "of", "9"],
+        ["3", "of", "3"],
+        ["5", "of", "9"],
+    ]
+    assert [line.split()[-2:] for line in lines[place + 2 : -1]] == [["mark", n] for n in "154"]
+    assert lines[-1] == "1 more decide their class" and max(map(len, lines)) <= WIDTH
+    assert "bird 6" in result.table(most=0).splitlines()[-1]
 
 
 def uses(worths: list[int]) -> Usefulness:
@@ -218,7 +248,7 @@ def test_as_text_the_best_and_the_worst_stand_apart_and_nothing_is_cut_off() -> 
         *("+8", "+7", "+6"),
         *("-8", "-7", "-6"),
     ]
-    assert "of 17 descriptions, 1 move no image" in text
+    assert "of 17 descriptions, 1 move no image when left out\n8 only hurt: without them nothing is lost\n" in text
     every = uses([*range(-8, 9)]).table(most=0)
     assert sum(line.strip()[0] in "+-" for line in every.splitlines()[2:] if line[:6].strip()) == 17
     assert " ".join(every.split()).count("mark") == sum(n % 20 + 1 for n in range(1, 18))
