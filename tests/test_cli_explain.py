@@ -85,6 +85,9 @@ def test_explain_over_a_data_set_ranks_all_descriptions(run: Run, photos: Path, 
     worths = [use["worth"] for use in found["uses"]]
     assert worths == sorted(worths, reverse=True) and len(worths) == 6
     assert all(use["worth"] == use["lost"] - use["gained"] for use in found["uses"])
+    rights = {use["name"]: use["right"] for use in found["uses"]}  # of these classes, each with descriptions
+    assert 0 < sum(rights.values()) <= found["right"] and max(rights.values()) <= 3
+    assert all(use["carried"] <= min(use["lost"], use["right"]) for use in found["uses"])
     assert {(use["name"], use["number"], use["description"]) for use in found["uses"] if use["id"] == 2} == {
         (BIRDS[2].name, 1, "a smooth crown")
     }
@@ -100,7 +103,9 @@ def test_explain_over_a_data_set_ranks_all_descriptions(run: Run, photos: Path, 
         (("x.png", "--data", "demo"), "give one"),
         (("--data", "demo", "-a", "hen"), "--against and --heatmap are for one picture"),
         (("x.png", "--limit", 3), "--labels, --split and --limit are for --data"),
-        (("x.png", "-d", "birds.json", "-e", "demo"), "x.png"),
+        (("x.png", "-d", "birds.json", "-e", "demo"), "cannot read image 'x.png': there is no such file"),
+        (("{picture}", "-d", "birds.json", "-e", "demo", "-a", "hen"), "no class 'hen' among those that compete"),
+        (("{picture}", "-d", "birds.json", "-e", "demo", "--heatmap", "seen.pdf"), "give a name that ends in .png"),
         (("{picture}", "-d", "birds.json", "-e", "demo", "-a", "Ardova lemo"), "did you mean 'Ardova lema'"),
         (
             ("--data", "folder:photos", "-d", "birds.json", "-m", "dclip(pool='max_score')", "-e", "demo"),

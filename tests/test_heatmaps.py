@@ -22,7 +22,7 @@ from descbench.encoders import OpenCLIPEncoder, TransformersEncoder
 from descbench.errors import InputError
 from descbench.explanation import Explanation, Reason
 from descbench.heatmaps import Heatmap, Occlusion, heatmap, save_heatmaps
-from descbench.heatmaps.drawing import ANCHORS, _font, _wrapped, colours
+from descbench.heatmaps.drawing import ANCHORS, TOP, _font, _wrapped, colours
 from descbench.heatmaps.seen import seen_box
 
 State = dict[str, np.ndarray]
@@ -255,6 +255,8 @@ def test_the_box_that_an_encoder_sees_is_that_of_its_preprocessing(mode: str, si
         before = round((drawn - 64) / 2)  # below 0 for padding
         expected.append((side * before / drawn, side * (before + 64) / drawn))
     found = seen_box(Prepared(), size)
+    if mode == "squash":  # to the very edge, without a seam
+        assert found == (0, 0, *size)
     for side, drawn, first, last, ends in zip(size, scaled, found[:2], found[2:], expected, strict=True):
         one_pixel = side / drawn  # of the 64 that the encoder sees
         assert np.abs(np.subtract((first, last), ends)).max() <= one_pixel
@@ -459,27 +461,69 @@ def test_an_overlay_refuses_another_picture_and_a_strange_alpha() -> None:
         save_heatmaps("sheet.pdf", half_red(), ["red"], Reads((0, 0, 1, 1)))
 
 
-def test_a_sheet_of_an_explanation_takes_its_best_texts_less_the_rivals(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class ReadsNames(Reads):
+    """Knows some texts with names, too, in which only the colour means anything."""
+
+    texts = {f"{name} {colour}": said for name in ("hen", "cock", "object") for colour, said in Reads.texts.items()} | {
+        "a hen": (1.0, 0.0, 0.0),
+        "a cock": (0.0, 1.0, 0.0),
+    }
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Heatmap]:
+    """The heatmaps that sheets are made of."""
     from descbench.heatmaps import drawing
 
-    made: list[Heatmap] = []
+    found: list[Heatmap] = []
 
     def seen(*given: Any, **named: Any) -> Heatmap:
-        made.append(heatmap(*given, **named))
-        return made[-1]
+        found.append(heatmap(*given, **named))
+        return found[-1]
 
     monkeypatch.setattr(drawing, "heatmap", seen)
-    reasons = (Reason("green", 0.1, 0.05, 0.5), Reason("red", 0.9, 0.45, 0.5))
-    rivals = (Reason("green", 0.1, 0.1, 1.0),)
-    told = Explanation("hen", "cock", "dclip", 0.5, 0.1, reasons, rivals, "mean_score")
-    save_heatmaps(tmp_path / "sheet.png", half_red(), told, Reads((0, 0, 1, 1)), method=Occlusion(2, 1))
-    assert made[0].texts[0] == "red"
-    assert made[0].against == ()  # "green" speaks for both
-    told = Explanation("hen", "cock", "dclip", 0.45, 0.1, reasons[1:], rivals, "mean_score")
-    save_heatmaps(tmp_path / "sheet.png", half_red(), told, Reads((0, 0, 1, 1)), method=Occlusion(2, 1))
-    assert (made[1].texts, made[1].against) == (("red",), ("green",))
+    return found
+
+
+def test_a_sheet_of_an_explanation_takes_the_texts_that_speak_for_it_without_names_less_those_of_both_classes(
+    tmp_path: Path, made: list[Heatmap]
+) -> None:
+    reasons = (Reason("hen green", 0.1, 0.05, 0.5), Reason("Hen red", 0.9, 0.45, 0.5))
+    told = Explanation("hen", "cock", "dclip", 0.5, 0.1, reasons, (Reason("cock green", 0.1, 0.1, 1.0),), "mean_score")
+    encoder = ReadsNames((0, 0, 1, 1))
+    save_heatmaps(tmp_path / "sheet.png", half_red(), told, encoder, method=Occlusion(2, 1))
+    assert (made[0].texts, set(made[0].against)) == (("object red",), {"object red", "object green"})
+    maps = heatmap(half_red(), ["object red", "object green"], encoder, Occlusion(2, 1)).cells
+    assert np.allclose(made[0].cells[0], (maps[0] - maps[1]) / 2, atol=1e-6)
+
+
+def test_where_names_alone_tell_two_classes_apart_they_are_looked_for(tmp_path: Path, made: list[Heatmap]) -> None:
+    told = Explanation(
+        *("hen", "cock", "template", 0.5, 0.1),
+        *((Reason("a hen", 0.5, 0.5, 1.0),), (Reason("a cock", 0.1, 0.1, 1.0),), "mean_score"),
+    )
+    save_heatmaps(tmp_path / "sheet.png", half_red(), told, ReadsNames((0, 0, 1, 1)), method=Occlusion(2, 1))
+    assert (made[0].texts, made[0].against) == (("a hen",), ("a hen", "a cock"))
+
+
+def drawn_levels(heat: Heatmap, row: int) -> tuple[float, float]:
+    """The share of the colours at the darkest and at the brightest place of an overlay."""
+    drawn = np.asarray(heat.overlay(Image.new("RGB", heat.size), row, alpha=1.0), dtype=float)[:300, :300]
+    table = colours(np.linspace(0, 1, 201))
+    shares = [np.abs(table - drawn[y, x]).sum(axis=1).argmin() / 200 for y in (75, 225) for x in (75, 225)]
+    return min(shares), max(shares)
+
+
+def test_a_map_is_dark_where_a_place_is_nothing_to_its_text_and_everywhere_if_it_is_hardly_seen() -> None:
+    cells = np.array([[[1, 0.5], [0, -3]], [[0.02, 0.02], [0.02, 0.01]], [[-1, -2], [-1, -2]]], np.float32)
+    about = (("a", "b", "c"), cells, (0, 0, 80, 80), (80, 80))
+    for heat in (Heatmap(*about, "occlusion", 5), Heatmap(*about, "patches", 1, ("a", "b"))):
+        assert drawn_levels(heat, 0) == pytest.approx((0, 1), abs=0.03)
+        assert drawn_levels(heat, 1) == pytest.approx((0.1, 0.2), abs=0.03)  # of a tenth of the strongest map
+        assert drawn_levels(heat, 2) == pytest.approx((0, 0), abs=0.03)
+    cosines = Heatmap(*about, "patches", 1)  # where 0 means nothing
+    for row in range(3):
+        assert drawn_levels(cosines, row) == pytest.approx((0, 1), abs=0.03)
 
 
 # The aviary, where the truth is known.
@@ -522,25 +566,29 @@ def test_a_grown_part_is_what_lies_within_reach() -> None:
 
 
 def test_the_pointing_game_counts_hits_as_a_loop_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An oracle that draws each text's part as its map always hits, and one that draws nothing hits by its corner."""
+    """An oracle that draws the part of each true text as its map always hits, and never another part."""
+    from descbench.demo.reasons import trait_of
+
     drawn = game.shown
 
     def knows(image: Image.Image, texts: Sequence[str], *_: Any) -> Heatmap:
-        from descbench.demo.truth import stated
-
         bird, seed = next((p.bird, s) for s, p in ((game.FIRST_SEED + i, species()[i]) for i in range(3))
                           if render(p.bird, s).tobytes() == image.tobytes())  # fmt: skip
         masks = drawn(bird, seed)
-        cells = [masks.get(stated(text)[0], np.zeros((128, 128))) for text in texts]  # type: ignore[index]
-        return Heatmap(tuple(texts), np.array(cells, np.float32), (0, 0, 128, 128), (128, 128), "patches", 1)
+        cells = []
+        for text in texts:
+            trait, value = trait_of(text)  # type: ignore[misc]
+            cells.append(masks.get(trait, np.zeros((128, 128))) * (bird[trait] == value))
+        return Heatmap(tuple(texts), np.array(cells, np.float32), (0, 0, 128, 128), (128, 128), "occlusion", 1)
 
     monkeypatch.setattr(game, "heatmap", knows)
-    found = game.total(game.pointing(Reads((0, 0, 1, 1)), 3, rivals=False))
+    found = {kind: game.total(points) for kind, points in game.pointing(db.encoder("demo"), 3).items()}
     masks = [mask for i in range(3) for mask in drawn(species()[i].bird, game.FIRST_SEED + i).values()]
-    assert (found.pairs, found.on, found.near) == (len(masks),) * 3
-    assert found.chance == pytest.approx(sum(mask.mean() for mask in masks))
-    shuffled = game.total(game.pointing(Reads((0, 0, 1, 1)), 3, rivals=False, shuffled=True))
-    assert (shuffled.pairs, shuffled.on) == (len(masks), 0)
+    for kind in ("each trait", "less the other values", "its map alone"):
+        assert (found[kind].pairs, found[kind].on, found[kind].near) == (len(masks),) * 3
+        assert found[kind].chance == pytest.approx(sum(mask.mean() for mask in masks))
+    assert (found["shuffled"].pairs, found["shuffled"].on) == (len(masks), 0)
+    assert 3 <= found["drawn"].pairs <= 3 * TOP and found["drawn"].on == found["drawn"].pairs
 
 
 @pytest.fixture(scope="module")
@@ -549,7 +597,7 @@ def demo() -> Callable[[], Any]:
 
 
 def test_the_demo_points_at_bellies_and_heads_and_not_by_chance(demo: Callable[[], Any]) -> None:
-    found = game.pointing(demo(), 4, method=Occlusion(8, 2))
+    found = game.pointing(demo(), 4, method=Occlusion(8, 2))["each trait"]
     easy = found["belly"] + found["head"] + found["wings"]
     assert easy.near >= 0.75 * easy.pairs > easy.chance_near * 4
 
@@ -557,8 +605,8 @@ def test_the_demo_points_at_bellies_and_heads_and_not_by_chance(demo: Callable[[
 @pytest.mark.slow
 def test_heatmaps_of_the_demo_point_at_the_part_that_the_text_names(demo: Callable[[], Any]) -> None:
     """The figures of docs/heatmaps.md, on half as many pictures."""
-    found = game.total(game.pointing(demo(), 40))
-    shuffled = game.total(game.pointing(demo(), 40, shuffled=True))
-    assert found.pairs > 300
-    assert found.near >= 0.6 * found.pairs
-    assert shuffled.near < 0.25 * found.pairs
+    found = {kind: game.total(points) for kind, points in game.pointing(demo(), 40).items()}
+    for kind in ("drawn", "each trait"):
+        assert found[kind].near >= 0.6 * found[kind].pairs
+    assert found["each trait"].pairs > 300
+    assert found["shuffled"].near < 0.25 * found["shuffled"].pairs

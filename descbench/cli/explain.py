@@ -86,7 +86,9 @@ def command(
     """
     from descbench import spec
     from descbench.classifier import Classifier
+    from descbench.datasets.images import load_image
     from descbench.evaluation import labels_of
+    from descbench.heatmaps import save_heatmaps, sheet_path
 
     if (image is None) == (not data):
         raise InputError(
@@ -96,10 +98,14 @@ def command(
         raise InputError("--against and --heatmap are for one picture; over a data set all classes compete")
     if not data and (labels or split or limit):
         raise InputError("--labels, --split and --limit are for --data; one picture needs none")
+    if image is not None:  # what cannot be is said before a model is loaded
+        load_image(image)
+    if heatmap is not None:
+        sheet_path(heatmap)
     source = spec.dataset(data, split=split, limit=limit) if data else None
     vocabulary, known = choose_classes(classes, descriptions, domain, labels, source)
     (chosen,) = choose_methods([method] if method else [], known, templates, views).values()
-    rival = class_id(against, vocabulary, "here") if against is not None else None
+    rival = class_id(against, vocabulary, "among those that compete") if against is not None else None
     if source is not None:
         labels_of(source, vocabulary, labels)
     options = {"device": device, "precision": precision, "compile": compile, "views": views}
@@ -110,8 +116,6 @@ def command(
         with progress_shown():
             why = classifier.explain(image, rival)
             if heatmap is not None:
-                from descbench.heatmaps import save_heatmaps
-
                 save_heatmaps(heatmap, image, why, model)
         if json:
             print_json({"image": str(image), **explanation_json(why)})

@@ -8,7 +8,7 @@ here).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,10 +16,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from descbench.classifier import Classifier
 from descbench.demo.guide import TRAITS, Bird, species, wordings
+from descbench.demo.reasons import trait_of
 from descbench.demo.renderer import parts, render
+from descbench.descriptions import Descriptions
 from descbench.heatmaps import Heatmap, Occlusion, heatmap
+from descbench.heatmaps.drawing import TOP, speaking, unnamed
+from descbench.methods import DCLIP
 from descbench.progress import report
+from descbench.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from descbench.encoders.base import Encoder
@@ -38,6 +44,11 @@ PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """The parts of the renderer that a text about a trait names."""
+
+KINDS = ("drawn", "each trait", "less the other values", "its map alone", "shuffled")
+"""Which maps are held against the parts: those that a sheet of the explanation shows; the same of every trait that the
+picture shows, whether or not it speaks for the answer; the trait's phrase less the mean of its other values; the phrase
+alone; and as control each part with the map of another trait of the same answer."""
 
 NEAR = 0.03  # of the picture's side
 FIRST_SEED = 2_000_000_000  # no other picture of the aviary has a seed as large
@@ -81,27 +92,45 @@ def pointing(
     pictures: int,
     *,
     method: Literal["auto", "patches", "occlusion"] | Occlusion = "auto",
-    rivals: bool = True,
-    shuffled: bool = False,
     first_seed: int = FIRST_SEED,
-) -> dict[str, Points]:
-    """The counts of each trait, over so many pictures: the species in turn, each trait that the picture shows.
+) -> dict[str, dict[str, Points]]:
+    """The counts of each trait for each of `KINDS`, over so many pictures: the species in turn.
 
-    `rivals`: from each map the mean map of the trait's other values is taken off, as `heatmap(against=...)` does.
-    `shuffled` is the control: each part is held against the map of another trait of the same bird.
+    Each bird is explained by all nine traits of its answer and of the class that comes next, in the guide's words.
     """
+    birds = species()
+    told = Descriptions(
+        {i: [wordings(trait, page.bird[trait])[0] for trait in TRAITS] for i, page in enumerate(birds)},
+        names={i: page.name for i, page in enumerate(birds)},
+    )
+    classifier = Classifier(Vocabulary([page.name for page in birds]), DCLIP(), encoder, descriptions=told)
     phrases = {(trait, value): wordings(trait, value)[0] for trait, values in TRAITS.items() for value in values}
-    places = {pair: row for row, pair in enumerate(phrases)}
-    found = dict.fromkeys(TRAITS, Points())
+    found = {kind: dict.fromkeys(TRAITS, Points()) for kind in KINDS}
     for number in range(pictures):
-        bird, seed = species()[number % len(species())].bird, first_seed + number
-        heat = heatmap(render(bird, seed, SIZE), list(phrases.values()), encoder, method)
-        masks = shown(bird, seed)
-        looked_at = _swapped(list(masks), seed) if shuffled else {trait: trait for trait in masks}
+        bird, seed = birds[number % len(birds)].bird, first_seed + number
+        picture, masks = render(bird, seed, SIZE), shown(bird, seed)
+        why = classifier.explain(picture)
+        seen = unnamed(why)
+        heat = heatmap(picture, [*dict.fromkeys([*seen.values(), *phrases.values()])], encoder, method)
+        cells = dict(zip(heat.texts, heat.cells, strict=True))
+        both = np.mean([cells[text] for text in dict.fromkeys(seen.values())], axis=0)
+        explained = {trait_of(one.text): cells[seen[one.text]] - both for one in why.reasons}
+        drawn = {trait_of(text) for text in speaking(why)[:TOP]}
+        by_trait = {stated[0]: (cell, stated in drawn) for stated, cell in explained.items() if stated is not None}
+        swapped = _swapped(list(masks), seed)
         for trait, mask in masks.items():
-            said = looked_at[trait]
-            others = [places[said, value] for value in TRAITS[said] if value != bird[said]] if rivals else []
-            found[trait] += _point(heat, places[said, bird[said]], others, mask)
+            alone = cells[phrases[trait, bird[trait]]]
+            others = [cells[phrases[trait, value]] for value in TRAITS[trait] if value != bird[trait]]
+            maps = {
+                "each trait": by_trait[trait][0],
+                "less the other values": alone - np.mean(others, axis=0),
+                "its map alone": alone,
+                "shuffled": by_trait[swapped[trait]][0],
+            }
+            if by_trait[trait][1]:
+                maps["drawn"] = by_trait[trait][0]
+            for kind, cell in maps.items():
+                found[kind][trait] += _point(replace(heat, texts=(trait,), cells=cell[None]), mask)
         report("pointing at parts", number + 1, pictures)
     return found
 
@@ -129,10 +158,9 @@ def _swapped(traits: list[str], seed: int) -> dict[str, str]:
     return ring if all(PARTS[one] != PARTS[other] for one, other in ring.items()) else _swapped(traits, seed + 1)
 
 
-def _point(heat: Heatmap, row: int, others: list[int], mask: Mask) -> Points:
-    cells = heat.cells[row] - (heat.cells[others].mean(axis=0) if others else 0)
-    one = Heatmap(heat.texts[row : row + 1], cells[None], heat.box, heat.size, heat.by, heat.passes)
-    x, y = one.peak(0)
+def _point(heat: Heatmap, mask: Mask) -> Points:
+    """One map held against one part."""
+    x, y = heat.peak(0)
     close = _grown(mask, round(NEAR * SIZE))
     return Points(1, int(mask[y, x]), int(close[y, x]), float(mask.mean()), float(close.mean()))
 

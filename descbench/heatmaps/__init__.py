@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from descbench.heatmaps.drawing import save_heatmaps
+from descbench.heatmaps.drawing import save_heatmaps, sheet_path
 from descbench.heatmaps.maps import Heatmap, Occlusion, heatmap
 
-__all__ = ["Heatmap", "Occlusion", "heatmap", "save_heatmaps"]
+__all__ = ["Heatmap", "Occlusion", "heatmap", "save_heatmaps", "sheet_path"]

@@ -15,6 +15,7 @@ from descbench.datasets.images import load_image
 from descbench.errors import InputError
 from descbench.explanation import Explanation
 from descbench.heatmaps.maps import Heatmap, Occlusion, heatmap
+from descbench.methods.controls import renamed
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -26,10 +27,12 @@ ANCHORS = ((27, 15, 66), (92, 24, 114), (160, 44, 112), (215, 84, 79), (241, 143
 
 UNSEEN = (205, 205, 205)  # of what the encoder does not see, hatched
 TOP = 6  # maps on a sheet
+WORD = "object"  # in place of a class's name, as in `nameless` without a domain
 _AREA, _LONGEST, _NARROWEST = 90_000, 900, 250  # pixels of a drawn picture, its longest side, the width of a panel
 _WIDE = 1_200  # of a sheet
 _GAP, _LINE, _SIZE, _BAR = 14, 19, 14, 10  # pixels: between panels, of a line of text, of its letters, of a scale
 _INK, _FAINT, _PAPER = (30, 30, 34), (100, 100, 108), (255, 255, 255)
+_LEAST = 0.1  # of the strongest map's highest value: no scale ends lower
 _SAME = 5e-5  # a map whose values differ by less shows rounding
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial.ttf", "Helvetica.ttc")  # more letters than Pillow's own
@@ -46,19 +49,23 @@ def save_heatmaps(
 ) -> Path:
     """Write a sheet: the picture, then a heatmap of each of the `top` texts, which stand below them.
 
-    Of an explanation these are the texts of the answer that spoke for it most, each less the mean of the rival's maps.
-    Returns the path. Raises `InputError` for another suffix than .png, .jpg or .webp, and as `heatmap` does.
+    Of an explanation these are the texts of the answer that spoke for it most, without the classes' names and each less
+    the mean of the maps of all texts of both classes: see `unnamed`. Returns the path. Raises `InputError` for another
+    suffix than .png, .jpg or .webp, and as `heatmap` does.
     """
-    path = Path(path)
-    if path.suffix.lower() not in _SUFFIXES:
-        raise InputError(
-            f"a sheet of heatmaps cannot be {str(path)!r}; give a name that ends in {', '.join(_SUFFIXES)}"
-        )
+    path = sheet_path(path)
     if top < 1:
         raise InputError(f"top={top} heatmaps are not possible; it is a whole number from 1 on")
-    texts, against = _texts_of(told) if isinstance(told, Explanation) else (list(told), [])
     picture = load_image(image)
-    made = sheet(picture, heatmap(picture, texts[:top], encoder, method, against=against), _title(told))
+    if isinstance(told, Explanation):
+        seen = unnamed(told)
+        texts, every = list(dict.fromkeys(seen[text] for text in speaking(told))), list(dict.fromkeys(seen.values()))
+        title = f"{told.answer}, and not {told.against}: where its texts are seen"
+        less = f", less the mean over the {len(every)} texts of both classes"
+        less += f' ("{WORD}" stands for their names)' if any(seen[text] != text for text in seen) else ""
+    else:
+        texts, every, title, less = list(told), [], "Where each text is seen", ""
+    made = sheet(picture, heatmap(picture, texts[:top], encoder, method, against=every), title, less)
     content = io.BytesIO()
     made.save(content, {".png": "PNG", ".webp": "WEBP"}.get(path.suffix.lower(), "JPEG"))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,28 +75,49 @@ def save_heatmaps(
     return path
 
 
-def _texts_of(told: Explanation) -> tuple[list[str], list[str]]:
-    """The texts of the answer that speak for it (all where none does), the strongest first; and its rival's own."""
-    ranked = [c for c in told.contributions if c.of != "rival"]
-    own = {c.text for c in ranked}
-    return [c.text for c in ranked if c.contribution > 0] or [c.text for c in ranked], [
-        text for text in dict.fromkeys(r.text for r in told.counter_reasons) if text not in own
-    ]
+def sheet_path(path: str | Path) -> Path:
+    """The path, where a sheet can be written under that name. Raises `InputError` for another suffix."""
+    path = Path(path)
+    if path.suffix.lower() not in _SUFFIXES:
+        raise InputError(
+            f"a sheet of heatmaps cannot be {str(path)!r}; give a name that ends in {', '.join(_SUFFIXES)}"
+        )
+    return path
 
 
-def _title(told: Explanation | Sequence[str]) -> str:
-    return f"{told.answer}, and not {told.against}" if isinstance(told, Explanation) else "Where each text is seen"
+def speaking(told: Explanation) -> list[str]:
+    """The texts of the answer that speak for it, the strongest first; all of them where none does."""
+    ranked = [one for one in told.contributions if one.of != "rival"]
+    return [one.text for one in ranked if one.contribution > 0] or [one.text for one in ranked]
 
 
-def sheet(picture: Image.Image, heat: Heatmap, title: str) -> Image.Image:
-    """The picture and all maps side by side, in rows, with a title and what the colours mean."""
+def unnamed(told: Explanation) -> dict[str, str]:
+    """Each text of an explanation, the answer's first, and what is looked for in its place: the same without the names.
+
+    All texts of a class name it, and that name is seen all over the thing; what sets one text apart from the others is
+    the rest. Where names alone tell the classes apart, as in templates, they stay.
+    """
+    names = {told.answer: WORD, told.against: WORD}
+    own, rivals = (
+        {one.text: renamed(one.text, names) for one in side} for side in (told.reasons, told.counter_reasons)
+    )
+    if set(own.values()) == set(rivals.values()):
+        own, rivals = ({text: text for text in side} for side in (own, rivals))
+    return own | rivals
+
+
+def sheet(picture: Image.Image, heat: Heatmap, title: str, less: str = "") -> Image.Image:
+    """The picture and all maps side by side, in rows, with a title and what the colours mean.
+
+    `less` says what was taken off the maps.
+    """
     panels = [_framed(_enlarged(picture), ["the picture"])]
     panels += [panel(picture, heat, row) for row in range(len(heat.texts))]
     width = panels[0].width
     columns = max(1, min(len(panels), (_WIDE - _GAP) // (width + _GAP)))
     rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
     whole = max(_GAP + columns * (width + _GAP), 2 * _GAP + 560)
-    head, foot = _wrapped(title, whole - 2 * _GAP, _SIZE + 4), _wrapped(_reading(heat), whole - 2 * _GAP)
+    head, foot = _wrapped(title, whole - 2 * _GAP, _SIZE + 4), _wrapped(_reading(heat, less), whole - 2 * _GAP)
     heights = [max(one.height for one in row) for row in rows]
     tall = _GAP * (len(rows) + 3) + len(head) * (_LINE + 5) + sum(heights) + len(foot) * _LINE
     made = Image.new("RGB", (whole, tall), _PAPER)
@@ -109,17 +137,16 @@ def sheet(picture: Image.Image, heat: Heatmap, title: str) -> Image.Image:
     return made
 
 
-def _reading(heat: Heatmap) -> str:
+def _reading(heat: Heatmap, less: str) -> str:
     """What the maps show, in a few sentences."""
     how = {
         "patches": "Colours: how similar each patch of the picture is to the text, from low (dark) to high (bright)",
-        "occlusion": "Colours: how much similarity to the text is lost where the picture is covered, from least (dark) "
-        "to most (bright)",
+        "occlusion": "Colours: how much similarity to the text is lost where the picture is covered, from nothing "
+        "(dark) to most (bright)",
     }[heat.by]
-    less = ", less the mean over the other class's texts" if heat.against else ""
     unseen = " Hatched parts are not seen by the encoder." if np.isnan(heat.map(0)).any() else ""
     return (
-        f"{how}{less}; each map on its own scale. {heat!s}.{unseen} "
+        f"{how}{less}; each map on the scale below it. {heat!s}.{unseen} "
         "This is similarity: it does not show what caused the answer."
     )
 
@@ -136,18 +163,32 @@ def panel(picture: Image.Image, heat: Heatmap, row: int, alpha: float = 0.6) -> 
             f"the heatmap is of a picture of {heat.size} pixels, this one has {picture.size}; give its own"
         )
     values = heat.map(row)
-    seen = ~np.isnan(values)
-    low, high = float(values[seen].min()), float(values[seen].max())
+    low, high = _scale(heat, row)
     flat = high - low < _SAME
-    share = np.where(seen, 0.0, np.nan) if flat else np.clip((values - low) / (high - low), 0, 1)
+    share = np.where(np.isnan(values), np.nan, 0.0 if flat else np.clip((values - low) / (high - low), 0, 1))
     drawn = _enlarged(picture)
     share = _enlarged_map(share, drawn.size)
     grey = np.asarray(drawn.convert("L"), dtype=np.float64)[..., None]
     mixed = np.where(
         np.isnan(share)[..., None], _hatched(drawn.size, grey), grey * (1 - alpha) + alpha * colours(share)
     )
-    ends = ("the same everywhere", "") if flat else (f"{low:+.4f}", f"{high:+.4f}")
+    if flat:
+        ends = ("nothing anywhere" if low == 0 else "the same everywhere", "")
+    else:
+        ends = ("0 or less" if low == 0 else f"{low:+.4f}", f"{high:+.4f}")
     return _framed(Image.fromarray(np.rint(mixed).astype(np.uint8)), [heat.texts[row]], ends)
+
+
+def _scale(heat: Heatmap, row: int) -> tuple[float, float]:
+    """The values of a map that are drawn darkest and brightest.
+
+    Where 0 says that a place is nothing to the text, as in all maps but the bare cosines of patches, it is the darkest,
+    and the scale ends no lower than at a part of the strongest map's: what is hardly seen anywhere is dark everywhere.
+    """
+    low, high = float(np.nanmin(heat.cells[row])), float(np.nanmax(heat.cells[row]))
+    if heat.by == "patches" and not heat.against:
+        return low, high
+    return 0.0, max(high, _LEAST * float(np.nanmax(heat.cells)), 0.0)
 
 
 def colours(share: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

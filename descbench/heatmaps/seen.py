@@ -11,6 +11,7 @@ Box = tuple[
 ]  # left, top, right, bottom, in pixels; may reach beyond a picture that is padded
 
 _PROBE = 1_000_000  # pixels of the picture that is sent through in place of the real one
+_EXACT = 0.005  # of the side: nearer to the picture's edge, an end of the box is that edge
 
 
 def seen_box(encoder: Any, size: tuple[int, int]) -> Box:
@@ -18,8 +19,8 @@ def seen_box(encoder: Any, size: tuple[int, int]) -> Box:
 
     A picture whose red grows from left to right and whose green from top to bottom is prepared as any other; what
     comes out says of each input pixel where it came from. A black and a white picture undo the normalisation, and show
-    what is padding. It is right to half a per cent of the side, for crops, squeezing and padding. An encoder without a
-    `preprocess` of (3, h, w) is taken to see all.
+    what is padding. It is right to half a per cent of the side, for crops, squeezing and padding; a box that ends so
+    near to the picture's edge ends there. An encoder without a `preprocess` of (3, h, w) is taken to see all.
     """
     width, height = size
     everything = (0.0, 0.0, float(width), float(height))
@@ -59,4 +60,9 @@ def _ends(share: Any, inside: Any, axis: int) -> tuple[float, float]:
     if len(places) < 2:
         return 0.0, 1.0
     slope, start = np.polyfit(places + 0.5, means, 1)
-    return float(start), float(start + slope * len(counts))
+    return _snapped(float(start)), _snapped(float(start + slope * len(counts)))
+
+
+def _snapped(end: float) -> float:
+    """0 or 1, the picture's edges, where an end is as near as it is known."""
+    return next((edge for edge in (0.0, 1.0) if abs(end - edge) < _EXACT), end)
