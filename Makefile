@@ -19,9 +19,10 @@ test: .venv/.installed ## Run the tests, without the slow ones; without network,
 	@sh tests/browser.sh
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
-test-slow: .venv/.installed ## Run the slow tests only
+test-slow: .venv/.installed ## Run the slow tests, and the properties on examples that are drawn anew
 	@sh tests/browser.sh
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "hypothesis and not slow" --hypothesis-profile=drawn
 
 parity: .venv/.installed ## Compare every method with what its authors' code computed, a line a golden file
 	HF_HUB_OFFLINE=1 $(BIN)/python tests/parity.py
