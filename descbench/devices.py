@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("fp32", "bf16", "fp16", "amp")
 
-_MISSING = ("not implemented for", "not supported", "Unsupported dtype")  # how torch says that it has no such kernel
+# How torch says that it has no such kernel, or that a model mixes its own types with those it is given.
+_MISSING = ("not implemented for", "not supported", "Unsupported dtype", "have the same dtype")
 
 
 def pick_device(device: str, *, float64: bool = False) -> str:
@@ -88,14 +90,51 @@ class Compute:
         return found | ({"draft": True} if self.draft else {})
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function` as torch.compile makes it, where that was asked for."""
+        """`function` as torch.compile makes it, where that was asked for. Where it cannot be made, which its first call
+        finds out, that call raises `InputError`."""
+        if not self.compile:
+            return function
         import torch
 
-        return torch.compile(function) if self.compile else function
+        # What torch could not compile runs as it is, and it says so at length; TORCH_LOGS still shows it.
+        torch._logging.set_logs(all=logging.ERROR)  # type: ignore[attr-defined]
+        made = torch.compile(function)
+
+        def run(*args: Any, **named: Any) -> Any:
+            try:
+                return made(*args, **named)
+            except torch._dynamo.exc.TorchDynamoException as error:
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+                raise InputError(
+                    f"the model cannot be compiled on {self.where}: {reason}. Leave --compile (in Python: "
+                    "compile=True) out: the features are the same, up to rounding. A CPU needs a C++ compiler, as g++."
+                ) from error
+
+        return run
+
+    def moved(self, rows: torch.Tensor) -> torch.Tensor:
+        """A batch on the device. To a GPU, rows in pinned memory are copied while it still computes on those before."""
+        import torch
+
+        if self.where.type != "cuda" or rows.is_cuda:
+            return rows.to(self.where)
+        with torch.cuda.stream(self._copying):
+            there = rows.to(self.where, non_blocking=True)
+        using = torch.cuda.current_stream(self.where)
+        using.wait_stream(self._copying)
+        there.record_stream(using)  # else its memory is free for the next copy while it is still being read
+        return there
+
+    @cached_property
+    def _copying(self) -> torch.cuda.Stream:
+        import torch
+
+        return torch.cuda.Stream(self.where)  # type: ignore[no-untyped-call]
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Without gradients, and with autocast for `amp`. Raises `InputError` where torch has no such kernel."""
+        """Without gradients, and with autocast for `amp`. Raises `InputError` where torch has no such kernel, and where
+        a model cannot be had in half precision."""
         import torch
 
         amp = torch.autocast(self.where.type, torch.bfloat16) if self.precision == "amp" else nullcontext()

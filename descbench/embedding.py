@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from descbench.arrays import Rows, check_rows
 from descbench.datasets.images import load_draft
-from descbench.decoding import Batch, batches
+from descbench.decoding import Batch, Prepare, batches
 from descbench.errors import InputError, listed
 from descbench.progress import report
 from descbench.store import CachedEncoder
@@ -141,6 +141,13 @@ def _shorter_side(encoder: Any) -> int:
     return min(shape[1:])
 
 
+def steps(encoder: Any) -> tuple[Prepare | None, Callable[[Any], Any]]:
+    """What prepares a picture ahead of the encoder (None: nothing does), and what then encodes a batch."""
+    if not (hasattr(encoder, "encode_pixels") and hasattr(encoder, "preprocess")):
+        return None, encoder.encode_images
+    return getattr(encoder, "prepare", encoder.preprocess), encoder.encode_pixels
+
+
 def unreadable(dataset: Dataset, failures: Sequence[tuple[str, str]]) -> InputError:
     """The error for a data set of which no picture can be read."""
     reasons = dict.fromkeys(reason for _, reason in failures)
@@ -227,11 +234,9 @@ class _Run:
 
     def go(self, size: int, workers: int, engine: Engine | None = None) -> Path | None:
         # The model is loaded by the first picture that has to be encoded, and not before.
-        prepared = hasattr(self._encoder, "encode_pixels") and hasattr(self._encoder, "preprocess")
-        encode = self._encoder.encode_pixels if prepared else self._encoder.encode_images
+        prepare, encode = steps(self._encoder)
         if engine is None:
-            samples = drafts(self._missing(), self._encoder)
-            ahead = batches(samples, self._encoder.preprocess if prepared else None, size=size, workers=workers)
+            ahead = batches(drafts(self._missing(), self._encoder), prepare, size=size, workers=workers)
         else:
             ahead, encode, self.began = engine(self._missing()), _as_it_is, time.perf_counter()
         underway: deque[_Underway] = deque()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,23 @@ def test_a_kernel_that_torch_lacks_is_an_error_with_a_next_step() -> None:
         torch.linalg.cholesky(matrix)
     with pytest.raises(RuntimeError, match="Half"), Compute("cpu").running():
         raise theirs.value
+    mixed = r"precision bf16 cannot be computed on cpu: .* same dtype.*\. Use precision fp32"
+    with pytest.raises(InputError, match=mixed), Compute("cpu", "bf16").running():
+        torch.nn.functional.linear(torch.eye(2), torch.eye(2, dtype=torch.bfloat16))
+
+
+@pytest.mark.slow
+def test_what_cannot_be_compiled_is_an_error_with_a_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch._inductor.config
+
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "/no/such/g++"))
+    shift = secrets.randbits(50)  # what was compiled before lies in a cache of torch's
+    double = Compute("cpu", compile=True).compiled(lambda rows: 2 * rows + shift)
+    message = r"cannot be compiled on cpu: .*No working C\+\+ compiler[^\n]*Leave --compile .* out[^\n]*$"
+    with pytest.raises(InputError, match=message):
+        double(torch.ones(3, dtype=torch.float64))
+    plain = Compute("cpu").compiled(double)
+    assert plain is double
 
 
 def test_what_was_used_is_said_in_words() -> None:

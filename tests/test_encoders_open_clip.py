@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import descbench as db
 from descbench.encoders import ENCODERS, DemoEncoder, Encoder, OpenCLIPEncoder
+from descbench.encoders.open_clip import _check_tag
 from descbench.errors import AccessError, DescbenchWarning, InputError, SpecError
 from descbench.testing import check_encoder
 
@@ -128,6 +130,19 @@ ARCHITECTURES: dict[str, dict] = {
         "init_logit_bias": -10,
         "custom_text": True,
     },
+    "SigLIP 2": {
+        "vision_cfg": {**TIMM, "timm_model_name": "test_vit3", "timm_pool": "map", "image_size": 160},
+        "text_cfg": {
+            **OWN,
+            "no_causal_mask": True,
+            "pool_type": "last",
+            "proj_bias": True,
+            "norm_kwargs": {"eps": 1e-6},
+            "act_kwargs": {"approximate": "tanh"},
+        },
+        "init_logit_bias": -10,
+        "custom_text": True,
+    },
     "EVA": {
         "vision_cfg": {**TIMM, "timm_model_name": "eva02_tiny_patch14_224", "image_size": 224, "timm_pool": "token"},
         "text_cfg": TEXT,
@@ -142,6 +157,11 @@ ARCHITECTURES: dict[str, dict] = {
     "worldwide": {"vision_cfg": VIT, "text_cfg": {**OWN, "pool_type": "eos", "eos_id": 2}},
     "CLIPA": {"vision_cfg": VIT, "text_cfg": {**OWN, "no_causal_mask": True, "pool_type": "last"}},
     "RoBERTa": {"vision_cfg": VIT, "text_cfg": {**ROBERTA, "hf_proj_type": "linear", "context_length": 16}},
+    "mT5": {"vision_cfg": VIT, "text_cfg": {**ROBERTA, "hf_proj_type": "linear", "context_length": 16}},
+    "NLLB": {
+        "vision_cfg": VIT,
+        "text_cfg": {**ROBERTA, "hf_pooler_type": "cls_pooler", "hf_proj_type": "linear", "context_length": 16},
+    },
     "CoCa with RoBERTa": {
         "vision_cfg": {**VIT, "attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True},
         "text_cfg": {**ROBERTA, "hf_proj_type": "linear", "output_tokens": True, "context_length": 16},
@@ -150,22 +170,33 @@ ARCHITECTURES: dict[str, dict] = {
     },
 }
 CUT = {"CLIP", "CLIP with QuickGELU", "ResNet", "custom text", "EVA", "ConvNeXt", "worldwide", "RoBERTa"}
-CUT |= {"CoCa with RoBERTa"}  # the text towers that never see padding
+CUT |= {"mT5", "NLLB", "CoCa with RoBERTa"}  # the text towers that never see padding
+
+
+def text_tower(kind: str):
+    """The configuration of a text tower of transformers."""
+    import transformers as t
+
+    if kind == "mT5":
+        return t.MT5Config(d_model=32, d_kv=16, d_ff=48, num_layers=2, num_heads=2, vocab_size=16, pad_token_id=0)
+    if kind == "NLLB":
+        layers = {"encoder_layers": 2, "decoder_layers": 1}
+        heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+        sizes = {"d_model": 32, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "max_position_embeddings": 20}
+        return t.M2M100Config(**layers, **heads, **sizes, vocab_size=16, pad_token_id=0)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return t.RobertaConfig(**sizes, vocab_size=16, max_position_embeddings=20, pad_token_id=0)
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def architecture(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """A small model of each kind, with random weights, in open_clip's own format."""
-    from transformers import RobertaConfig
-
     folder = tmp_path_factory.mktemp("architecture") / "model"
     config = json.loads(json.dumps({**CONFIG, "model_cfg": {"embed_dim": 32, **ARCHITECTURES[request.param]}}))
     text = config["model_cfg"]["text_cfg"]
     if text.get("hf_model_name"):
         text["hf_model_name"] = str(folder.parent / "text")
-        sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-        tower = RobertaConfig(**sizes, vocab_size=16, max_position_embeddings=20, pad_token_id=0)
-        tower.save_pretrained(folder.parent / "text")
+        text_tower(request.param).save_pretrained(folder.parent / "text")
     save_model(folder, config)
     if "hf_tokenizer_name" in text:
         words_tokenizer(folder)
@@ -199,6 +230,27 @@ def test_a_text_or_image_has_the_same_feature_alone_in_a_batch_and_in_any_order(
     check_encoder(OpenCLIPEncoder(f"local-dir:{architecture[1]}", device="cpu", batch_size=3), quiet=True)
 
 
+@pytest.mark.parametrize(("precision", "near"), [("fp32", 1e-5), ("bf16", 2e-2), ("fp16", 2e-3)])
+def test_in_every_architecture_precision_and_batch_change_features_by_rounding_only(
+    architecture: tuple[str, Path], precision: str, near: float
+) -> None:
+    import torch
+
+    name, folder = architecture
+    whole, half = (OpenCLIPEncoder(f"local-dir:{folder}", device="cpu", precision=p) for p in ("fp32", precision))
+    pictures, texts = images()[:2], ["a hen", "a bird with a red comb"]
+    for ours, exact, items in (
+        (half.encode_images, whole.encode_images, pictures),
+        (half.encode_texts, whole.encode_texts, texts),
+    ):
+        rows = ours(items)
+        assert (rows - exact(items)).abs().max() < near
+        assert (rows - torch.cat([ours([item]) for item in items])).abs().max() < near
+        assert torch.equal(rows, exact(items)) == (precision == "fp32")
+    rounded = "timm_model_name" in ARCHITECTURES[name]["vision_cfg"]  # open_clip rounds the scale, too
+    assert half.logit_scale == pytest.approx(whole.logit_scale, rel=1e-2 if rounded else 1e-6)
+
+
 def test_padding_is_computed_only_where_the_model_sees_it(
     architecture: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +272,20 @@ def test_padding_is_computed_only_where_the_model_sees_it(
         assert max(widths) == 9  # the longest text and its two ends, where the model reads 16
     else:
         assert max(widths) == 16
+
+
+def test_pictures_are_moved_as_bytes_and_scaled_there_as_open_clip_does_to_the_last_bit(
+    architecture: tuple[str, Path],
+) -> None:
+    import open_clip
+    import torch
+
+    encoder = OpenCLIPEncoder(f"local-dir:{architecture[1]}", device="cpu")
+    _, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{architecture[1]}")
+    prepared = torch.stack([encoder.prepare(image) for image in images()])
+    ready = torch.stack([preprocess(image) for image in images()])
+    assert prepared.dtype == torch.uint8 and prepared.shape == ready.shape
+    assert torch.equal(encoder.encode_pixels(prepared), encoder.encode_pixels(ready))
 
 
 def test_rows_are_float32_of_length_one_and_none_for_nothing(folder: Path) -> None:
@@ -328,6 +394,24 @@ def test_a_tag_is_checked_before_anything_is_fetched(argument: str, kind: type, 
         OpenCLIPEncoder(argument).encode_texts(["a hen"])
 
 
+def test_every_tag_is_taken_or_refused_with_one_that_is_taken() -> None:
+    import open_clip
+
+    known = open_clip.list_pretrained()
+    taken = set()
+    instead = {}
+    for architecture, tag in known:
+        try:
+            _check_tag(architecture, tag)
+            taken.add(f"{architecture}/{tag}")
+        except InputError as error:
+            instead[f"{architecture}/{tag}"] = str(error).rpartition("Use open_clip:")[2].removesuffix(".")
+    assert len(taken) + len(instead) == len(known) > 100
+    assert set(instead.values()) <= taken
+    assert instead["ViT-L-14/openai"] == "ViT-L-14-quickgelu/openai"
+    assert "roberta-ViT-B-32/laion2b_s12b_b32k" in taken  # the only architecture of these weights
+
+
 @pytest.mark.parametrize("argument", ["ViT-B-32/laion2b_s34b_b79k", "hf-hub:nobody/nothing"])
 def test_what_cannot_be_fetched_is_an_access_error_and_never_a_random_model(
     argument: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -350,8 +434,41 @@ def test_a_model_of_the_hub_is_known_by_its_commit_and_checked_as_a_folder_is(
     assert np.array_equal(encoder.encode_texts(TEXTS), local.encode_texts(TEXTS))
     config = tmp_path / "hub" / "models--birds--small-clip" / "snapshots" / commit / "open_clip_config.json"
     config.write_text(json.dumps({**CONFIG, "preprocess_cfg": {}}))
-    with pytest.raises(InputError, match="has no mean, std"):
-        OpenCLIPEncoder("hf-hub:birds/small-clip", device="cpu").encode_texts(["a hen"])
+    for call in ("encode_texts", "overlong"):  # which asks the tokenizer alone
+        with pytest.raises(InputError, match="has no mean, std"):
+            getattr(OpenCLIPEncoder("hf-hub:birds/small-clip", device="cpu"), call)(["a hen " * 20])
+    config.write_text("{")
+    with pytest.raises(InputError, match=r"cannot load open_clip:hf-hub:birds/small-clip: .*Copy them again"):
+        OpenCLIPEncoder("hf-hub:birds/small-clip", device="cpu").overlong(["a hen " * 20])
+
+
+def test_a_tag_is_loaded_with_the_preprocessing_that_belongs_to_it(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import open_clip
+    import torch
+    from open_clip import pretrained
+
+    own = {"mean": [0.1, 0.2, 0.3], "std": [0.3, 0.2, 0.1], "interpolation": "bilinear", "resize_mode": "squash"}
+    (tmp_path / "ViT-of-birds.json").write_text(json.dumps(CONFIG["model_cfg"]))
+    open_clip.add_model_config(tmp_path)
+    tags = {"own": {"hf_hub": "birds/small-clip/", **own}, "quick": {"hf_hub": "birds/small-clip/", "quick_gelu": True}}
+    monkeypatch.setitem(pretrained._PRETRAINED, "ViT-of-birds", tags)
+    in_hub_cache(copy, tmp_path / "hub", "0123456789abcdef0123456789abcdef01234567", monkeypatch)
+    model, _, preprocess = open_clip.create_model_and_transforms(
+        f"local-dir:{copy}", **{f"image_{k}": own[k] for k in own}
+    )
+    model.eval()
+    with torch.no_grad():
+        theirs = model.encode_image(torch.stack([preprocess(image) for image in images()]), normalize=True)
+        of_texts = model.encode_text(open_clip.get_tokenizer("ViT-of-birds")(TEXTS), normalize=True)
+    encoder = db.encoder("open_clip:ViT-of-birds/own", device="cpu")
+    assert torch.allclose(encoder.encode_images(images()), theirs, atol=1e-5)
+    assert torch.allclose(encoder.encode_texts(TEXTS), of_texts, atol=1e-5)
+    folder = db.encoder(f"open_clip:local-dir:{copy}", device="cpu")
+    assert not torch.allclose(folder.encode_images(images()), theirs, atol=1e-2)  # which has a preprocessing of its own
+    with pytest.raises(InputError, match=r"with QuickGELU, and ViT-of-birds is the other way.*local-dir:PATH"):
+        db.encoder("open_clip:ViT-of-birds/quick", device="cpu").encode_texts(TEXTS)
 
 
 def test_a_folder_without_configuration_or_weights_is_an_error(copy: Path) -> None:
@@ -421,8 +538,8 @@ def test_an_architecture_of_ones_own_needs_weights_and_a_preprocessing_too(tmp_p
         OpenCLIPEncoder("ViT-of-ones-own/weights.safetensors")
 
 
-@pytest.mark.parametrize(("precision", "near"), [("bf16", 2e-2), ("fp16", 2e-3), ("amp", 2e-2)])
-def test_half_precision_is_near_and_a_batch_changes_it_by_rounding_only(
+@pytest.mark.parametrize(("precision", "near"), [("fp32", 1e-5), ("bf16", 2e-2), ("fp16", 2e-3), ("amp", 2e-2)])
+def test_a_batch_its_order_and_half_precision_change_features_by_rounding_only(
     folder: Path, precision: str, near: float
 ) -> None:
     import torch
@@ -432,8 +549,11 @@ def test_half_precision_is_near_and_a_batch_changes_it_by_rounding_only(
         (half.encode_images(images()), whole.encode_images(images()), [half.encode_images([i]) for i in images()]),
         (half.encode_texts(TEXTS), whole.encode_texts(TEXTS), [half.encode_texts([text]) for text in TEXTS]),
     ):
-        assert 0 < (ours - exact).abs().max() < near
+        assert (ours - exact).abs().max() < near
         assert (ours - torch.cat(alone)).abs().max() < near
+    assert precision == "fp32" or not torch.equal(ours, exact)
+    for encode, items in ((half.encode_images, images()), (half.encode_texts, TEXTS)):
+        assert (encode(items[::-1]).flip(0) - encode(items)).abs().max() < near
 
 
 @pytest.mark.slow

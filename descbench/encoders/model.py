@@ -41,6 +41,8 @@ class Tokenizer:
 class Towers:
     """A loaded model. Features may be of any precision and length; `vocabulary` is how many tokens it knows.
 
+    `prepare`, where preparing ends with scaling 8-bit pixels, is what comes before that: (3, H, W) uint8, a quarter of
+    what has to be moved. `encode_images` takes batches of either, and scales those where the model is.
     `needed(tokens)` says how many leading positions the features of each text depend on, (B,), so that the rest, which
     is padding, need not be computed; None where they depend on all, and in compiled code, which is made for one length.
     """
@@ -54,6 +56,7 @@ class Towers:
     logit_scale: float
     logit_bias: float | None = None
     encode_patches: Callable[[Tensor], Tensor] | None = None  # (B, 3, H, W) -> (B, P, D); see `patches`
+    prepare: Callable[[PIL.Image.Image], Tensor] | None = None
 
 
 class ModelEncoder(ABC):
@@ -117,8 +120,13 @@ class ModelEncoder(ABC):
         """A picture as the image tower takes it, on the CPU; of one shape for all pictures."""
         return self._towers.preprocess(image)
 
+    def prepare(self, image: PIL.Image.Image) -> Tensor:
+        """The same before 8-bit pixels are scaled, which `encode_pixels` then does for a whole batch, on the device;
+        where a model prepares pictures otherwise, what `preprocess` gives."""
+        return (self._towers.prepare or self._towers.preprocess)(image)
+
     def encode_pixels(self, pixels: Tensor) -> Tensor:
-        """A batch (B, ...) of what `preprocess` gives -> (B, D) float32 unit rows, on the encoder's device.
+        """A batch (B, ...) of what `preprocess` or `prepare` gives -> (B, D) float32 unit rows, on the device.
 
         Where its memory runs out, in smaller parts: see `Fitting.rows` for what it raises and warns of.
         """
@@ -126,7 +134,7 @@ class ModelEncoder(ABC):
 
         def encode(part: slice) -> Tensor:
             with self.compute.running():
-                return _unit(towers.encode_images(pixels[part].to(self.compute.where, non_blocking=True)))
+                return _unit(towers.encode_images(self.compute.moved(pixels[part])))
 
         rows = self._fitting["image"].rows(len(pixels), encode)
         if rows.shape[1:] != (towers.dimension,):
@@ -155,7 +163,7 @@ class ModelEncoder(ABC):
 
         features = torch.empty(len(images), self._towers.dimension)  # (N, D)
         for start in range(0, len(images), self.batch_size):
-            batch = [self.preprocess(image) for image in images[start : start + self.batch_size]]
+            batch = [self.prepare(image) for image in images[start : start + self.batch_size]]
             features[start : start + len(batch)] = self.encode_pixels(torch.stack(batch))
         return features
 

@@ -8,6 +8,7 @@ import math
 import pickle
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -24,6 +25,8 @@ from descbench.errors import AccessError, InputError, SpecError, listed, nearest
 from descbench.hub import line
 
 if TYPE_CHECKING:
+    import PIL.Image
+    import torch
     from torch import Tensor
 
 _RECIPE = 1  # raised when this file starts to make other features of the same weights
@@ -79,6 +82,7 @@ class OpenCLIPEncoder(ModelEncoder):
     def _load_tokenizer(self) -> Tokenizer:
         import open_clip
 
+        self._check_hub()
         with self._told():
             tokenizer = open_clip.get_tokenizer(self._model_name)
             padding = int(tokenizer([""])[0].mode().values)
@@ -92,11 +96,13 @@ class OpenCLIPEncoder(ModelEncoder):
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """What goes wrong in open_clip, in our words; what it logs beside that is not shown."""
+        """What goes wrong in open_clip, in our words; what it logs and warns of beside that is not shown."""
         before = logging.root.manager.disable
         logging.disable(logging.CRITICAL)
         try:
-            yield
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "QuickGELU mismatch")  # `_check_tag` has looked into it
+                yield
         except _loading_errors() as error:
             raise self._explained(error) from error
         finally:
@@ -105,41 +111,55 @@ class OpenCLIPEncoder(ModelEncoder):
     def _load(self) -> Towers:
         """Raises `InputError` for weights or a tokenizer that do not fit, `AccessError` where they cannot be had."""
         import open_clip
+        import torch
 
+        self._check_hub()
         if self._tag is not None:
             _check_tag(self._model_name, self._tag)
-        precision = "fp32" if self.compute.precision == "amp" else self.compute.precision
         device = self.compute.where
         with self._told():
+            config = open_clip.get_model_config(self._model_name)
+            # In these open_clip leaves some weights in float32, which then meet inputs of half precision, and fails.
+            mixed = "multimodal_cfg" in config or bool(config["text_cfg"].get("hf_model_name"))
+            precision = "fp32" if mixed or self.compute.precision == "amp" else self.compute.precision
             model, preprocess = open_clip.create_model_from_pretrained(
                 self._model_name, self._tag, precision=precision, device=device
             )
-            dimension = int(open_clip.get_model_config(self._model_name)["embed_dim"])
-        if self._kind == "hf-hub":
-            _check_config(self._hub_config(), f"{self.argument}/{_CONFIG}")
         model.eval()
+        model.visual.to(memory_format=torch.channels_last)  # as GPUs compute convolutions fastest; no number changes
+        prepare, scaled = _pixels(preprocess, device)
         bias = getattr(model, "logit_bias", None)
+        scale, bias = math.exp(model.logit_scale.item()), None if bias is None else bias.item()
+        if mixed:
+            model.to(self.compute.dtype)
         whole: Any = partial(model.encode_text, normalize=False)
         encode_texts, needed = (whole, None) if self.compute.compile else _text_tower(model)
         return Towers(
             preprocess=preprocess,
             encode_images=self.compute.compiled(
-                lambda pixels: model.encode_image(pixels.to(self.compute.dtype), normalize=False)
+                lambda pixels: model.encode_image(scaled(pixels).to(self.compute.dtype), normalize=False)
             ),
             encode_texts=self.compute.compiled(encode_texts),
             needed=needed,
-            dimension=dimension,
+            dimension=int(config["embed_dim"]),
             vocabulary=int(getattr(model, "text", model).vocab_size),
-            logit_scale=math.exp(model.logit_scale.item()),
-            logit_bias=None if bias is None else bias.item(),
+            logit_scale=scale,
+            logit_bias=bias,
             encode_patches=patches.of_open_clip(model),
+            prepare=prepare,
         )
 
-    def _hub_config(self) -> Any:
+    def _check_hub(self) -> None:
+        """What is checked of a folder when it is named, of a model of the hub: before its weights are fetched, and
+        before open_clip looks for a tokenizer. Raises `InputError`, `AccessError` where it cannot be had."""
+        if self._kind != "hf-hub":
+            return
         from huggingface_hub import hf_hub_download
 
-        path = hf_hub_download(self.argument.partition(":")[2], _CONFIG)
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        with self._told():
+            path = hf_hub_download(self.argument.partition(":")[2], _CONFIG)
+            config = json.loads(Path(path).read_text(encoding="utf-8"))
+        _check_config(config, f"{self.argument}/{_CONFIG}")
 
     def _explained(self, error: Exception) -> InputError | AccessError:
         import torch
@@ -173,6 +193,27 @@ class OpenCLIPEncoder(ModelEncoder):
             _ = self._towers
             found = try_to_load_from_cache(repository, _CONFIG)
         return Path(found).parent.name if isinstance(found, str) else version("open_clip_torch")
+
+
+def _pixels(
+    preprocess: Any, device: torch.device
+) -> tuple[Callable[[PIL.Image.Image], Tensor] | None, Callable[[Tensor], Tensor]]:
+    """`Towers.prepare`, and what scales a batch of it, on the device; batches of other numbers are left as they are.
+
+    The steps are those of torchvision's ToTensor and Normalize, one by one, so that every bit of the result is theirs.
+    """
+    import torch
+    from torchvision.transforms import Compose, Normalize, PILToTensor, ToTensor
+
+    steps = getattr(preprocess, "transforms", [])
+    if len(steps) < 2 or not isinstance(steps[-2], ToTensor) or type(steps[-1]) is not Normalize:
+        return None, lambda pixels: pixels
+    mean, std = (torch.tensor(part, device=device).view(3, 1, 1) for part in (steps[-1].mean, steps[-1].std))
+
+    def scaled(pixels: Tensor) -> Tensor:
+        return pixels if pixels.is_floating_point() else pixels.float().div_(255).sub_(mean).div_(std)
+
+    return Compose([*steps[:-2], PILToTensor()]), scaled
 
 
 def _loading_errors() -> tuple[type[Exception], ...]:
@@ -309,12 +350,19 @@ def _check_tag(architecture: str, tag: str) -> None:
             f"There are: {listed(tags, 40) or 'none'}."
         )
     quick = bool(found.get("quick_gelu", False))
-    if quick != bool(open_clip.get_model_config(architecture).get("quick_gelu", False)):
-        other = f"{architecture}-quickgelu" if quick else architecture.removesuffix("-quickgelu")
-        raise InputError(
-            f"open_clip:{architecture}/{tag}: these weights were trained {'with' if quick else 'without'} QuickGELU, "
-            f"and {architecture} is the other way: its features would be wrong. Use open_clip:{other}/{tag}."
-        )
+    if quick == bool(open_clip.get_model_config(architecture).get("quick_gelu", False)):
+        return
+    other = f"{architecture}-quickgelu" if quick else architecture.removesuffix("-quickgelu")
+    if tag in _tags(other) and other != architecture:
+        instead = f"Use open_clip:{other}/{tag}."
+    elif quick:
+        instead = f"Put them into a folder with an {_CONFIG} that says so, and give open_clip:local-dir:PATH."
+    else:  # weights of this architecture alone (roberta-ViT-B-32), at whose tag it is not noted
+        return
+    raise InputError(
+        f"open_clip:{architecture}/{tag}: these weights were trained {'with' if quick else 'without'} QuickGELU, "
+        f"and {architecture} is the other way: its features would be wrong. {instead}"
+    )
 
 
 def _check_folder(folder: Path) -> dict[str, Any]:
