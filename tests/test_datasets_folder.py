@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import struct
 import threading
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from descbench.datasets import DATASETS, Dataset
+from descbench.datasets.folder import images_below
 from descbench.datasets.images import content_id, load_image
 from descbench.errors import DescbenchWarning, InputError
 
@@ -214,7 +216,6 @@ def test_classes_and_images_come_in_the_order_of_their_code_points(tmp_path: Pat
         write(tmp_path / name)
     write(tmp_path / ".hidden" / "1.png")
     write(tmp_path / "a" / ".thumbnails" / "1.png")
-    (tmp_path / "a" / "notes.txt").write_text("not an image")
     data = folder(tmp_path)
     assert isinstance(data, Dataset)
     assert data.names == ("Z", "a", "b hen", "é")
@@ -262,6 +263,60 @@ def test_what_is_left_out_is_reported(tmp_path: Path) -> None:
     write(tmp_path / "loose.png")
     with pytest.warns(DescbenchWarning, match=r"1 images lie beside the class folders .* left out: loose.png"):
         assert len(folder(tmp_path)) == 2
+
+
+def test_files_that_are_no_pictures_by_their_names_are_counted_by_their_endings(tmp_path: Path) -> None:
+    write(tmp_path / "hen" / "1.png")
+    for name in ("a.mp4", "b/c.MP4", "Thumbs.db", "README", ".hidden.txt"):
+        (tmp_path / "hen" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "hen" / name).write_text("?")
+    message = r"no picture by its name is left out of .*: files with \.mp4 \(2\), \.db \(1\), no suffix \(1\)\."
+    with pytest.warns(DescbenchWarning, match=message):
+        assert len(folder(tmp_path)) == 1
+
+
+def test_jpegs_by_other_names_and_pictures_of_phones_count_as_pictures(tmp_path: Path) -> None:
+    write(tmp_path / "hen" / "1.jpg")
+    shutil.copy(tmp_path / "hen" / "1.jpg", tmp_path / "hen" / "2.JFIF")
+    (tmp_path / "hen" / "3.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    jpeg, jfif, heic = folder(tmp_path).samples()
+    assert jpeg.load() == jfif.load()
+    with pytest.raises(InputError, match=r"3\.heic': it is not a picture .* Pillow reads; make a JPEG of it"):
+        heic.load()
+
+
+def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere" / "deep" / "1.png")
+    write(tmp_path / "photos" / "hen" / "2.png", BLUE)
+    (tmp_path / "photos" / "hen" / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos" / "hen" / "self").symlink_to(tmp_path / "photos" / "hen")
+    (tmp_path / "elsewhere" / "deep" / "up").symlink_to(tmp_path / "elsewhere")
+    seen = [Path(sample.source).relative_to(tmp_path).as_posix() for sample in folder(tmp_path / "photos").samples()]
+    assert seen == ["photos/hen/2.png", "photos/hen/more/deep/1.png"]
+
+
+def test_a_folder_that_cannot_be_looked_into_is_an_error_and_not_empty(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot look into folder '.*gone': No such file or directory\. Change who"):
+        images_below(tmp_path / "gone")
+
+
+def test_names_that_are_no_utf_8_can_be_shown_kept_and_written(tmp_path: Path) -> None:
+    at = os.fsencode(tmp_path) + b"/caf\xe9"
+    try:
+        Path(os.fsdecode(at)).mkdir()
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    write(Path(os.fsdecode(at + b"/1\xff.png")))
+    Path(os.fsdecode(at + b"/2\xff.png")).write_bytes(b"")
+    data = folder(tmp_path)
+    assert data.names == (r"caf\xe9",)
+    good, empty = data.samples()
+    assert good.load().size == (8, 8)
+    with pytest.raises(InputError) as caught:
+        empty.load()
+    for text in (good.source, good.id, empty.source, empty.id, data.fingerprint, str(caught.value)):
+        text.encode("utf-8")
+    assert empty.source.endswith(r"/caf\xe9/2\xff.png")
 
 
 def test_a_folder_that_is_no_data_set_says_what_would_do(tmp_path: Path) -> None:

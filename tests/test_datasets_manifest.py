@@ -228,6 +228,23 @@ def test_a_row_whose_picture_is_not_there_fails_when_it_is_loaded(photos: Path) 
 # Pictures of the web, from a server of this test.
 
 
+def test_a_picture_of_a_storage_is_fetched_when_it_is_loaded(photos: Path) -> None:
+    stored = (photos / "images").as_uri()  # file:///..., as s3://... would be
+    WRITERS["csv"](photos / "t.csv", [{"url": f"{stored}/{name}.png", "label": "x"} for name in ("hen", "gone")])
+    hen, gone = db.dataset(f"manifest:{photos / 't.csv'}").samples()
+    assert hen.load().getpixel((3, 3)) == load_image(photos / "images" / "hen.png").getpixel((3, 3))
+    assert (hen.source, hen.id[:4], hen.id != gone.id) == (f"{stored}/hen.png", "url:", True)
+    with pytest.raises(InputError, match=r"cannot read 'file:///.*gone\.png': No such file"):
+        gone.load()
+
+
+@pytest.mark.parametrize("between", [";", "\t"])
+def test_cells_that_stand_between_other_signs_are_named(photos: Path, between: str) -> None:
+    (photos / "t.csv").write_text(between.join(("path", "label")) + "\n" + between.join(("images/hen.png", "hen")))
+    with pytest.raises(InputError, match=r"has no column for the pictures.* between commas, not '(;|\\t)': save it so"):
+        db.dataset(f"manifest:{photos / 't.csv'}")
+
+
 def test_a_url_is_fetched_when_the_picture_is_loaded(tmp_path: Path, httpserver: HTTPServer) -> None:
     httpserver.expect_request("/hen.png").respond_with_data(png("red"), content_type="image/png")
     as_csv(tmp_path / "birds.csv", [{"url": httpserver.url_for("/hen.png"), "label": "hen"}])

@@ -224,13 +224,14 @@ def test_an_evaluation_names_what_it_could_not_read_and_what_it_counts(run: Run,
     assert re.search(rf"^classname .* of {good + 1} +[\d.]+  inductive$", done.out, re.MULTILINE)
     assert "4 images cannot be read and are not among those scored: " in done.err
     for name, reason in reasons.items():
-        assert re.search(rf"photos/hen/{name}': [^\n]*{reason}", done.err), name
+        assert re.search(rf"photos/hen/{name}'?: [^\n]*{reason}", done.err), name
     kept = json.loads(next((tmp_path / "runs").glob("*/run.json")).read_text())
     assert (kept["counts"]["images"], kept["counts"]["unreadable"], len(kept["failures"])) == (good + 1, 4, 4)
     strict = run(*command, "--strict")
     assert (strict.code, strict.out) == (3, "")
     assert re.fullmatch(
-        r"error: stopped at the first image that cannot be read, photos/hen/bomb.png: .* pixels[^\n]*\n", strict.err
+        r"error: stopped at the first image that fails: cannot read image 'photos/hen/bomb.png': .* pixels[^\n]*\n",
+        strict.err,
     )
 
 
@@ -256,7 +257,7 @@ def test_a_strict_data_set_ends_at_its_first_unreadable_picture_and_is_the_same_
     assert (repr(strict), strict.fingerprint, strict.names) == (repr(plain), plain.fingerprint, plain.names)
     good, bad = strict.samples()
     assert good.load().size == (8, 8)
-    with pytest.raises(PartialError, match=r"stopped at the first image that cannot be read, .*2.png: cannot read"):
+    with pytest.raises(PartialError, match=r"stopped at the first image that fails: cannot read image '.*2.png'"):
         bad.load()
     for workers in (0, 2):
         with pytest.raises(PartialError, match="stopped at the first"):

@@ -6,7 +6,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,17 @@ def shards(tmp_path: Path) -> Path:
     )
     (tmp_path / "birds" / "classnames.txt").write_text("owl\nhen\nwren\n")
     return tmp_path / "birds"
+
+
+@pytest.fixture
+def storage() -> Iterator[Any]:
+    """A storage that fsspec reads, empty at first: one in memory."""
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    yield memory
+    memory.store.clear()
 
 
 EXPECTED = [("0001", "hen"), ("0002", "owl"), ("a/0001", "wren"), ("b/0001", None)]
@@ -207,6 +218,36 @@ def test_without_names_beside_them_a_url_does_as_well(shards: Path, httpserver: 
     serve(httpserver, shards)
     data = db.dataset(f"wds:{httpserver.url_for('/test-000.tar')}")
     assert told(data) == [("0001", "1"), ("0002", "0")]
+
+
+@pytest.mark.parametrize("pattern", ["test-{000..001}.tar", "test-*.tar"])
+def test_a_storage_that_fsspec_reads_holds_the_same_samples(shards: Path, storage: Any, pattern: str) -> None:
+    for path in shards.iterdir():
+        storage.pipe_file(f"/birds/{path.name}", path.read_bytes())
+    data, local = db.dataset(f"wds:memory://birds/{pattern}"), db.dataset(f"wds:{shards}/{pattern}")
+    assert told(data) == EXPECTED
+    assert data.fingerprint == local.fingerprint
+    for mine, other in zip(local.samples(), data.samples(), strict=True):
+        assert (mine.id, mine.load().tobytes()) == (other.id, other.load().tobytes())
+    check_dataset(data)
+
+
+def test_what_a_storage_does_not_give_is_one_line_with_its_address(storage: Any, shards: Path) -> None:
+    with pytest.raises(InputError, match=r"wds:memory://birds/x\*\.tar: there is no such shard"):
+        db.dataset("wds:memory://birds/x*.tar")
+    with pytest.raises(InputError, match=r"cannot read 'memory://birds/test-009\.tar': .*test-009"):
+        len(db.dataset("wds:memory://birds/test-009.tar"))
+    with pytest.raises(InputError, match=r"cannot read 'nowhere://birds/1\.tar': Protocol not known"):
+        len(db.dataset("wds:nowhere://birds/1.tar"))
+    storage.pipe_file("/birds/half.tar", (shards / "test-000.tar").read_bytes()[:700])
+    with pytest.raises(InputError, match=r"half\.tar is no whole tar file"):
+        len(db.dataset("wds:memory://birds/half.tar"))
+    storage.pipe_file("/birds/test-000.tar", (shards / "test-000.tar").read_bytes())  # and no names beside it
+    data = db.dataset("wds:memory://birds/test-000.tar")
+    assert told(data) == [("0001", "1"), ("0002", "0")]
+    storage.rm("/birds/test-000.tar")
+    with pytest.raises(InputError, match=r"cannot read 'memory://birds/test-000\.tar'"):
+        next(data.samples()).load()
 
 
 def test_a_server_that_gives_no_parts_is_found_out_before_anything_is_read(

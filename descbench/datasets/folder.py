@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from descbench.datasets.base import Sample, content_fingerprint
-from descbench.datasets.images import SUFFIXES
+from descbench.datasets.images import SUFFIXES, readable
 from descbench.datasets.sources import of_file
 from descbench.datasets.spelling import read_options
 from descbench.errors import DescbenchWarning, InputError, listed
@@ -24,7 +24,8 @@ class FolderDataset:
 
     Classes and images come in the order of their code points; hidden files are not seen.
 
-    A file counts by its suffix (`images.SUFFIXES`); one that then cannot be read is a sample that fails when loaded.
+    A file counts by its suffix (`images.SUFFIXES`); one that then cannot be read is a sample that fails when loaded,
+    and files of other suffixes are counted in a warning. Links to folders are followed.
     A class is called what its folder is called, with blanks for "_", unless that makes two classes equal.
     """
 
@@ -35,24 +36,33 @@ class FolderDataset:
         self._root = _of_split(Path(argument).expanduser(), split)
         self.name = Path(argument).expanduser().resolve().name
         folders = class_folders(self._root)
+        others: list[Path] = []
         self._files = [  # (path, label)
-            (path, label) for label, folder in enumerate(folders) for path in images_below(folder)
+            (path, label) for label, folder in enumerate(folders) for path in images_below(folder, others)
         ]
         if not self._files:
             raise InputError(
                 f"the class folders of {argument!r} ({listed(folder.name for folder in folders)}) hold no image. "
                 f"What would do: files that end in {', '.join(sorted(SUFFIXES))}."
             )
-        spaced = Counter(folder.name.replace("_", " ") for folder in folders)
+        spaced = Counter(readable(folder.name).replace("_", " ") for folder in folders)
         self.names = tuple(
             name.replace("_", " ") if spaced[name.replace("_", " ")] == 1 else name
-            for name in (folder.name for folder in folders)
+            for name in (readable(folder.name) for folder in folders)
         )
         empty = set(range(len(folders))) - {label for _, label in self._files}
         if empty:
             warnings.warn(
                 f"{len(empty)} of {len(folders)} class folders of {argument!r} hold no image: "
                 f"{listed(folders[label].name for label in sorted(empty))}.",
+                DescbenchWarning,
+                stacklevel=2,
+            )
+        if others:
+            kinds = Counter(path.suffix.lower() or "no suffix" for path in others)
+            warnings.warn(
+                f"what is no picture by its name is left out of the class folders of {argument!r}: files with "
+                f"{listed(f'{kind} ({count})' for kind, count in kinds.most_common())}.",
                 DescbenchWarning,
                 stacklevel=2,
             )
@@ -118,12 +128,31 @@ def class_folders(root: Path) -> list[Path]:
     return folders
 
 
-def images_below(folder: Path) -> list[Path]:
-    """The image files below a class folder, sorted by path."""
+def images_below(folder: Path, others: list[Path] | None = None) -> list[Path]:
+    """The image files below a class folder, sorted by path; to `others` those are added that are none by their suffix.
+
+    Links to folders are followed, but not into one that the link lies in. Raises `InputError` for a folder that cannot
+    be read.
+    """
     found = []
-    for at, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(at, name) for name in files if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
-        ]
+    for at, folders, files in os.walk(folder, onerror=_closed, followlinks=True):
+        here = os.path.realpath(at)
+        folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(here, Path(at, name))]
+        for name in files:
+            if name.startswith("."):
+                continue
+            if Path(name).suffix.lower() in SUFFIXES:
+                found.append(Path(at, name))
+            elif others is not None:
+                others.append(Path(at, name))
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _leads_back(here: str, folder: Path) -> bool:
+    """Whether a folder in `here` is a link to `here`, or to a folder around it."""
+    return folder.is_symlink() and Path(here).is_relative_to(folder.resolve())
+
+
+def _closed(error: OSError) -> NoReturn:
+    where = readable(str(error.filename))
+    raise InputError(f"cannot look into folder {where!r}: {error.strerror}. Change who may read it.") from error

@@ -24,7 +24,9 @@ from descbench.store.files import known_files
 
 LOADER = "images/1"  # raised when a file starts to give other pixels; part of every content id
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".ppm", ".pgm"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif",
+                      ".heic", ".heif", ".jp2", ".ppm", ".pgm"})  # fmt: skip
+"""How the names of pictures end. Pillow reads no HEIC: such a picture is named as one that cannot be read."""
 
 _draft_side: ContextVar[int] = ContextVar("draft_side", default=0)  # what `load_draft` asks of the loader inside
 
@@ -67,6 +69,11 @@ def load_draft(load: Callable[[], Image.Image], side: int) -> Image.Image:
 def unreadable(name: str, reason: str) -> InputError:
     """The error for a picture that cannot be had."""
     return InputError(f"cannot read image {name!r}: {reason}. Replace or remove it.")
+
+
+def readable(path: str | Path) -> str:
+    """A path as it can be shown and written down: bytes that are no UTF-8 as "\\xe9"."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _called(source: str | Path | bytes | Image.Image) -> str:
@@ -142,7 +149,8 @@ def _reason(source: str | Path | bytes | Image.Image, error: BaseException) -> s
     if source == b"" or (isinstance(source, str | Path) and _is_empty(Path(source).expanduser())):
         return "the file is empty"
     if isinstance(error, PIL.UnidentifiedImageError):
-        return "it is not a picture in a format that Pillow reads"
+        heic = isinstance(source, str | Path) and Path(source).suffix.lower() in (".heic", ".heif")
+        return "it is not a picture in a format that Pillow reads" + ("; make a JPEG of it" if heic else "")
     text = (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip()
     return text.splitlines()[0].rstrip(".")
 

@@ -51,9 +51,14 @@ class ManifestDataset:
         columns, rows = _read(self._path, self._where)
         found = {role: self._column(role, columns, self._options.get(role, "")) for role in COLUMNS}
         if found["image"] is None:
+            apart = len(columns) == 1 and next((sign for sign in ";\t" if sign in columns[0]), "")
             raise InputError(
-                f"{self._where} has no column for the pictures; its columns: {listed(columns)}. Call one 'path' or "
-                f"'url', or say which: manifest:{path},image=COLUMN"
+                f"{self._where} has no column for the pictures; its columns: {listed(columns)}. "
+                + (
+                    f"Cells stand between commas, not {apart!r}: save it so."
+                    if apart
+                    else f"Call one 'path' or 'url', or say which: manifest:{path},image=COLUMN"
+                )
             )
         self._rows = self._of_split(rows, found["split"])
         self._images = [row.get(found["image"]) for row in self._rows]

@@ -122,4 +122,5 @@ def _load_or_end(sample: Sample) -> PIL.Image.Image:
     try:
         return sample.load()
     except (InputError, OSError) as error:
-        raise PartialError(f"stopped at the first image that cannot be read, {sample.source}: {error}") from error
+        where = "" if sample.source in str(error) else f"{sample.source}: "
+        raise PartialError(f"stopped at the first image that fails: {where}{error}") from error

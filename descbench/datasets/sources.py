@@ -11,7 +11,7 @@ from typing import NoReturn
 from PIL import Image
 
 from descbench.datasets.base import Sample
-from descbench.datasets.images import LOADER, bytes_id, content_id, load_image, unreadable
+from descbench.datasets.images import LOADER, bytes_id, content_id, load_image, readable, unreadable
 from descbench.datasets.web import fetch
 from descbench.errors import InputError
 
@@ -33,8 +33,8 @@ def of_file(path: Path, labels: Sequence[int], *, at: str = "", given: str = "",
     try:
         name = content_id(path)
     except InputError:
-        name = f"unreadable:{at or path}"
-    return labelled(name, partial(load_image, path), labels, source or str(path), given)
+        name = f"unreadable:{readable(at or path)}"
+    return labelled(name, partial(load_image, path), labels, readable(source or path), given)
 
 
 def of_bytes(content: bytes, labels: Sequence[int], source: str, given: str = "") -> Sample:

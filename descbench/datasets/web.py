@@ -6,6 +6,7 @@ import http.client
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -14,6 +15,7 @@ from descbench.errors import InputError
 TIMEOUT = 30.0  # seconds without a byte
 LARGEST = 2**28  # bytes of one picture: a server must not fill the memory
 
+_NOT_STORED = (OSError, ValueError, ImportError, NotImplementedError)  # ImportError: it says what to install
 _FAILED = (OSError, ValueError, http.client.HTTPException)  # a URLError and a timeout are OSErrors
 
 
@@ -49,13 +51,42 @@ def _stored(url: str, start: int, size: int | None) -> bytes:
     try:
         files, path = fsspec.core.url_to_fs(url)
         content: bytes = files.cat_file(path, start, start + (LARGEST + 1 if size is None else size))
-    except (OSError, ValueError, ImportError, NotImplementedError) as error:  # ImportError: it says what to install
+    except _NOT_STORED as error:
         raise InputError(f"cannot read {url!r}: {_reason(error)}") from error
     if len(content) > LARGEST:
         raise InputError(f"cannot read {url!r}: it has more than {LARGEST:,} bytes")
     if size is not None and len(content) < size:
         raise InputError(f"cannot read {url!r}: it ends after {start + len(content)} bytes")
     return content
+
+
+@contextmanager
+def opened_stored(url: str) -> Iterator[tuple[BinaryIO, int | None]]:
+    """A file of a storage, to read from, and its size where that is known. Raises `InputError` with the reason."""
+    import fsspec
+
+    try:
+        with fsspec.open(url, "rb") as file:
+            yield file, getattr(file, "size", None)
+    except _NOT_STORED as error:
+        raise InputError(f"cannot read {url!r}: {_reason(error)}") from error
+
+
+def matching_stored(pattern: str) -> list[str]:
+    """The URLs of a storage's files that a pattern with wildcards stands for, sorted. Raises `InputError`."""
+    import fsspec
+
+    try:
+        files, path = fsspec.core.url_to_fs(pattern)
+        return [str(files.unstrip_protocol(found)) for found in sorted(files.glob(path))]
+    except _NOT_STORED as error:
+        raise InputError(f"cannot look for {pattern!r}: {_reason(error)}") from error
+
+
+def is_absent(error: InputError) -> bool:
+    """Whether an error of `fetch` says that nothing lies there; some stores say so by refusing."""
+    cause = error.__cause__
+    return getattr(cause, "code", 0) in (403, 404) or isinstance(cause, FileNotFoundError | PermissionError)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from descbench.datasets.labels import among, called_by, numbered, said
 from descbench.datasets.manifest import COLUMNS
 from descbench.datasets.sources import labelled, of_nothing
 from descbench.datasets.spelling import read_options
-from descbench.datasets.web import fetch, is_url, opened
+from descbench.datasets.web import fetch, is_absent, is_stored, is_url, matching_stored, opened, opened_stored
 from descbench.errors import DescbenchWarning, InputError, listed
 
 NAMES = "classnames.txt"  # a name a line, in the order of the numbers, beside the shards
@@ -43,10 +43,11 @@ class Entry:
 class WebDataset:
     """Tar shards of pictures (jpg, png, webp, ...), each with its label in a cls, json or txt file of the same name.
 
-    PATTERN is a path with braces ("shard-{0000..0009}.tar") or wildcards, or a URL with braces; the tars are not
-    compressed. A number in a cls file, or in the field `label` of a json file, is a line of classnames.txt beside the
-    shards; without that file the json may have the name in `class`, and a text is its own name. A pass over the shards
-    makes the index of ids and labels; pictures are read when they are loaded, behind a URL by parts of the file.
+    PATTERN is a path with braces ("shard-{0000..0009}.tar") or wildcards, a URL with braces, or either of a storage
+    that fsspec reads (s3://, gs://, file://); the tars are not compressed. A number in a cls file, or in the field
+    `label` of a json file, is a line of classnames.txt beside the shards; without that file the json may have the name
+    in `class`, and a text is its own name. A pass over the shards makes the index of ids and labels; pictures are read
+    when they are loaded, behind a URL by parts of the file.
     Raises `InputError` where shards are missing or are no tar files.
     """
 
@@ -113,6 +114,11 @@ def _shards(pattern: str) -> list[str]:
     shards = _expanded(pattern)
     if is_url(pattern):
         return shards
+    if is_stored(pattern):
+        found = [url for shard in shards for url in (matching_stored(shard) if glob.has_magic(shard) else [shard])]
+        if not found:
+            raise InputError(f"wds:{pattern}: there is no such shard")
+        return found
     paths = [str(Path(shard).expanduser()) for shard in shards]
     found = [path for shard in paths for path in (_matching(shard) if glob.has_magic(shard) else [shard])]
     missing = [path for path in found if not Path(path).is_file()]
@@ -179,6 +185,9 @@ def _members(shard: str) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
                 response = stack.enter_context(opened(shard, "0-"))
                 size = response.length
                 tar = stack.enter_context(tarfile.open(fileobj=response, mode="r|"))
+            elif is_stored(shard):
+                file, size = stack.enter_context(opened_stored(shard))
+                tar = stack.enter_context(tarfile.open(fileobj=file, mode="r|"))
             else:
                 size = Path(shard).stat().st_size
                 tar = stack.enter_context(tarfile.open(shard, mode="r:"))
@@ -204,7 +213,7 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _load(entry: Entry, source: str) -> Image.Image:
-    if is_url(entry.shard):
+    if is_url(entry.shard) or is_stored(entry.shard):
         return load_image(fetch(entry.shard, entry.start, entry.size), source)
     try:
         with Path(entry.shard).open("rb") as file:
@@ -236,11 +245,11 @@ def _said(files: dict[str, bytes], where: str) -> tuple[tuple[str, ...], tuple[s
 
 def _classnames(shard: str) -> tuple[str, ...] | None:
     """The names beside the shards; None where there are none."""
-    if is_url(shard):
+    if is_url(shard) or is_stored(shard):
         try:
             content = fetch(f"{shard.rpartition('/')[0]}/{NAMES}")
         except InputError as error:
-            if getattr(error.__cause__, "code", 0) not in (403, 404):  # some stores say 403 of what is not there
+            if not is_absent(error):
                 raise
             return None
     else:
