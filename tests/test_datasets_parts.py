@@ -222,7 +222,7 @@ def test_an_evaluation_names_what_it_could_not_read_and_what_it_counts(run: Run,
     assert done.code == 3
     assert f"{good + 1} images, 2 classes (4 unreadable left out)" in done.out
     assert re.search(rf"^classname .* of {good + 1} +[\d.]+  inductive$", done.out, re.MULTILINE)
-    assert "4 images cannot be read and are not among those scored: " in done.err
+    assert "4 images cannot be read and are not among those scored:\n" in done.err
     for name, reason in reasons.items():
         assert re.search(rf"photos/hen/{name}'?: [^\n]*{reason}", done.err), name
     kept = json.loads(next((tmp_path / "runs").glob("*/run.json")).read_text())

@@ -98,7 +98,7 @@ def command(
             typer.echo(f"{entry['image']}: {best['name']} {best['score']:.4f}" + (f"  |{rest}" if rest else ""))
             for reason in entry.get("reasons", ()):
                 typer.echo(f"    because: {reason}")
-    note_unreadable(embedded.failures, of=len(paths), most=20)
+    note_unreadable(embedded.failures, of=len(paths))
     if embedded.failures:
         raise typer.Exit(3)
 

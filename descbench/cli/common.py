@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from descbench import progress
-from descbench.errors import InputError, listed
+from descbench.errors import InputError
 
 if TYPE_CHECKING:
     from descbench.descriptions import Descriptions
@@ -196,11 +196,18 @@ def use_templates(methods: dict[str, Any], file: Path | None) -> dict[str, Any]:
     return found
 
 
-def note_unreadable(failures: Sequence[tuple[str, str]], of: int | None = None, then: str = "", most: int = 5) -> None:
-    """On stderr: how many images (of how many) cannot be read, the first of them with the reason, and what follows."""
-    if failures:
-        shown = listed((f"{source}: {reason}" for source, reason in failures), most)
-        note(f"{len(failures)}{f' of {of}' if of is not None else ''} images cannot be read{then}: {shown}")
+def note_unreadable(failures: Sequence[tuple[str, str]], of: int | None = None, then: str = "", most: int = 20) -> None:
+    """On stderr: how many images (of how many) cannot be read, and the first of them, a line each with the reason."""
+    if not failures:
+        return
+    from descbench.datasets.images import NEXT_STEP
+
+    what = "image" if len(failures) == 1 and of is None else "images"
+    note(f"{len(failures)}{f' of {of}' if of is not None else ''} {what} cannot be read{then}:")
+    for source, reason in failures[:most]:
+        note(f"  {source}: {reason.removeprefix(f'cannot read image {source!r}: ').removesuffix(NEXT_STEP)}")
+    if len(failures) > most:
+        note(f"  and {len(failures) - most} more")
 
 
 def note(text: str) -> None:

@@ -28,6 +28,9 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", 
                       ".heic", ".heif", ".jp2", ".ppm", ".pgm"})  # fmt: skip
 """How the names of pictures end. Pillow reads no HEIC: such a picture is named as one that cannot be read."""
 
+NEXT_STEP = ". Replace or remove it."
+"""How an error about a picture ends."""
+
 _draft_side: ContextVar[int] = ContextVar("draft_side", default=0)  # what `load_draft` asks of the loader inside
 
 # What Pillow raises for files that are damaged, each by its format's own way of failing.
@@ -68,7 +71,7 @@ def load_draft(load: Callable[[], Image.Image], side: int) -> Image.Image:
 
 def unreadable(name: str, reason: str) -> InputError:
     """The error for a picture that cannot be had."""
-    return InputError(f"cannot read image {name!r}: {reason}. Replace or remove it.")
+    return InputError(f"cannot read image {name!r}: {reason}{NEXT_STEP}")
 
 
 def readable(path: str | Path) -> str:
