@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from descbench.errors import InputError
-from descbench.statistics import FEWER, Metric, drawn_sums
+from descbench.statistics import FEWER, Metric, drawn_sums, score_interval, wilson
 
 BINS = 15
 RUNS = 128
@@ -38,6 +38,16 @@ def calibration_error(
     return Metric(value, min(max(0.0, float(low)), value), max(min(1.0, float(high)), value), len(hits))
 
 
+@dataclass(frozen=True)
+class Answered:
+    """The share of images that is answered (`coverage`), from which confidence on, and the accuracy of these answers
+    with Wilson's 95 % interval, which takes that threshold as given."""
+
+    coverage: float
+    threshold: float
+    accuracy: Metric
+
+
 @dataclass(frozen=True, eq=False)
 class Abstention:
     """What an answer is worth where those below a threshold are withheld: at each different confidence, from the
@@ -52,6 +62,14 @@ class Abstention:
     accuracy: np.ndarray  # (P,)
     threshold: np.ndarray  # (P,)
     area: float
+    n: int  # images in all
+
+    def at(self, coverage: float) -> Answered:
+        """Where at least this share of images is answered, and no more than ties make it."""
+        place = min(int(np.searchsorted(self.coverage, coverage - 1e-9)), len(self.coverage) - 1)
+        answered = round(float(self.coverage[place]) * self.n)
+        accuracy = wilson(round(float(self.accuracy[place]) * answered), answered)
+        return Answered(float(self.coverage[place]), float(self.threshold[place]), accuracy)
 
 
 def abstention(confidence: np.ndarray, hits: np.ndarray) -> Abstention:
@@ -69,12 +87,13 @@ def abstention(confidence: np.ndarray, hits: np.ndarray) -> Abstention:
     # Within a run, the expected number of right answers grows by the same share with each image.
     number = np.arange(1, N + 1)
     expected = np.interp(number, np.append(0, answered), np.append(0, right))
-    return Abstention(answered / N, right / answered, ranked[last], float((1 - expected / number).mean()))
+    return Abstention(answered / N, right / answered, ranked[last], float((1 - expected / number).mean()), N)
 
 
 def auroc(known: np.ndarray, unknown: np.ndarray, seed: int = 0, draws: int = FEWER) -> Metric:
     """How often a score of a known image is above that of an unknown one, of all pairs, where equal ones count half:
-    the area under the ROC curve. The interval is a percentile bootstrap, of either kind by itself.
+    the area under the ROC curve. The interval is a percentile bootstrap, of either kind by itself; where that has no
+    width, as where all known images are above all unknown ones, Wilson's for as many pairs as there are of the rarer.
 
     `known` (N,) and `unknown` (M,). Raises `InputError` where one is empty.
     """
@@ -98,6 +117,8 @@ def auroc(known: np.ndarray, unknown: np.ndarray, seed: int = 0, draws: int = FE
     below = np.cumsum(b, axis=1) - b
     # Counts are divided last: sums of shares may come out above 1 by rounding.
     low, high = np.quantile((a * (below + inside * b)).sum(axis=1) / (N * M), [0.025, 0.975])
+    if low == high:
+        low, high = score_interval(value, min(N, M))
     return Metric(value, float(low), float(high), N + M)
 
 
@@ -114,6 +135,7 @@ def _inside(known: np.ndarray, unknown: np.ndarray, where: np.ndarray, there: np
 def fpr_at_tpr(known: np.ndarray, unknown: np.ndarray, tpr: float = 0.95, seed: int = 0, draws: int = FEWER) -> Metric:
     """The share of unknown images that pass the highest threshold which at least `tpr` of the known ones pass; to pass
     is to score no less. The interval is a percentile bootstrap, of either kind by itself: the threshold moves too.
+    Where that has no width, as where none passes, it is Wilson's.
 
     `known` (N,) and `unknown` (M,). Raises `InputError` where one is empty.
     """
@@ -126,6 +148,8 @@ def fpr_at_tpr(known: np.ndarray, unknown: np.ndarray, tpr: float = 0.95, seed: 
     threshold = (generator.beta(rank + 1, N - rank, draws) * N).astype(np.int64).clip(max=N - 1)
     drawn = generator.binomial(M, passed[threshold]) / M
     low, high = np.quantile(drawn, [0.025, 0.975])
+    if low == high:
+        low, high = score_interval(float(passed[rank]), M)
     return Metric(float(passed[rank]), float(low), float(high), N + M)
 
 

@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from descbench.statistics import Metric, wilson
+from descbench.statistics import Metric, score_interval, wilson
 from descbench.vocabulary import Vocabulary
 
 
@@ -89,7 +89,8 @@ class Counts:
         precision 0. (The mean of recall is the balanced accuracy.)
 
         Intervals are normal, by the infinitesimal jackknife over images: the bootstrap to first order, without draws
-        (Efron 1982). They are cut at 0 and 1.
+        (Efron 1982). They are cut at 0 and 1. Where no image changes the mean, as where all are right, they are
+        Wilson's, as for `mean_per_class`.
         """
         there = self.n > 0
         classes = int(there.sum())
@@ -100,12 +101,14 @@ class Counts:
         # What each image adds to the mean: its part in the counts of its label and of its answer.
         to_precision = np.where(there[answer], (hits - precision[answer]) / self.answered[answer], 0)
         to_f1 = (2 * hits - f1[label]) / both[label] - np.where(there[answer], f1[answer] / both[answer], 0)
+        worth = classes**2 / float((1 / self.n[there]).sum())
         return {
-            "macro_precision": _jackknifed(precision.sum() / classes, to_precision / classes),
-            "macro_f1": _jackknifed(f1.sum() / classes, to_f1 / classes),
+            "macro_precision": _jackknifed(float(precision.sum() / classes), to_precision / classes, worth),
+            "macro_f1": _jackknifed(float(f1.sum() / classes), to_f1 / classes, worth),
         }
 
 
-def _jackknifed(value: float, influence: np.ndarray) -> Metric:
+def _jackknifed(value: float, influence: np.ndarray, worth: float) -> Metric:
     half = NormalDist().inv_cdf(0.975) * math.sqrt(float((influence**2).sum()))
-    return Metric(float(value), max(0.0, float(value) - half), min(1.0, float(value) + half), len(influence))
+    low, high = (value - half, value + half) if half else score_interval(value, worth)
+    return Metric(value, max(0.0, low), min(1.0, high), len(influence))

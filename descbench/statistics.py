@@ -70,37 +70,51 @@ def wilson(hits: int, n: int, level: float = 0.95) -> Metric:
     """A share with Wilson's score interval (Wilson 1927). Raises `InputError` for n = 0."""
     if n == 0:
         raise InputError("no image to count: an accuracy needs at least one labelled image")
+    return Metric(hits / n, *score_interval(hits / n, n, level), n)
+
+
+def score_interval(share: float, n: float, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a share of n images, which need not be a whole number: of a mean over classes it is how many
+    images would tell as much. It has a width where all images are alike, and a bootstrap would have none."""
     z = NormalDist().inv_cdf((1 + level) / 2)
-    share = hits / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     # The ends are exact where no image, or every image, is a hit; rounding must not move them past the value.
-    return Metric(share, 0.0 if hits == 0 else middle - half, 1.0 if hits == n else middle + half, n)
+    return (0.0 if share == 0 else middle - half), (1.0 if share == 1 else middle + half)
 
 
 def mean_per_class(hits: np.ndarray, labels: np.ndarray, seed: int = 0, draws: int = DRAWS) -> Metric:
     """The mean of the accuracies of the classes that occur, with a percentile bootstrap interval within classes.
 
-    `hits` (N,) bool, `labels` (N,) class ids.
+    `hits` (N,) bool, `labels` (N,) class ids. Of a class with n images n - 1 are drawn, so that the mean varies as much
+    as from one set of images to another (Rao & Wu 1988); n of n vary too little, of two images half as much. Classes
+    with one image, which says nothing of how they vary, are drawn together. Where nothing varies at all, as where all
+    is right, the interval is Wilson's.
     """
     if not len(hits):
         raise InputError("no image to count: an accuracy needs at least one labelled image")
     _, index = np.unique(labels, return_inverse=True)
     n = np.bincount(index)  # (C,)
     right = np.bincount(index, weights=hits).astype(np.int64)
+    classes, value, worth = len(n), float((right / n).mean()), len(n) ** 2 / float((1 / n).sum())
+    weight = np.ones_like(n)  # how many classes a row stands for
+    if (single := n == 1).sum() > 1:
+        together = (single.sum(), right[single].sum(), single.sum())
+        n, right, weight = (np.append(row[~single], one) for row, one in zip((n, right, weight), together, strict=True))
     # Drawing the images of a class with replacement is drawing a binomial count, and counts of classes with the same
     # n and share add up to one of all their images: a draw for each kind of class, and not for each class.
-    kinds, often = np.unique(np.stack([n, right]), axis=1, return_counts=True)  # (2, kinds)
-    images, share = kinds[0], kinds[1] / kinds[0]
+    kinds, often = np.unique(np.stack([n, right, weight]), axis=1, return_counts=True)  # (3, kinds)
+    size, share = np.maximum(kinds[0] - 1, 1), kinds[1] / kinds[0]
     generator = np.random.default_rng(seed)
     drawn = np.zeros(draws)
-    for start in range(0, len(images), 1000):
+    for start in range(0, len(size), 1000):
         part = slice(start, start + 1000)
-        trials = generator.binomial(often[part] * images[part], share[part], size=(draws, len(images[part])))
-        drawn += (trials / images[part]).sum(axis=1)
-    shares = right / n
-    low, high = np.quantile(drawn / len(n), [0.025, 0.975])
-    return Metric(float(shares.mean()), float(low), float(high), len(hits))
+        trials = generator.binomial(often[part] * size[part], share[part], size=(draws, len(size[part])))
+        drawn += (kinds[2, part] * trials / size[part]).sum(axis=1)
+    low, high = np.quantile(drawn / classes, [0.025, 0.975])
+    if low == high:
+        low, high = score_interval(value, worth)
+    return Metric(value, float(low), float(high), len(hits))
 
 
 def mcnemar(gained: int, lost: int) -> float:

@@ -12,6 +12,7 @@ from sklearn import metrics as sk
 
 from descbench.confidence import abstention, auroc, calibration_error, fpr_at_tpr
 from descbench.errors import InputError
+from descbench.statistics import wilson
 
 SEEDS = st.integers(0, 10_000)
 
@@ -139,6 +140,25 @@ def test_a_confidence_without_information_risks_what_is_wrong_and_a_perfect_one_
         sum(max(0, n - 75) / n for n in range(1, 101)) / 100
     )
     assert abstention(np.arange(100.0), np.ones(100, dtype=bool)).area == 0
+
+
+def test_the_surer_answers_have_wilsons_interval_and_equal_ones_are_given_together() -> None:
+    confidence = np.array([0.9, 0.9, 0.8, 0.7, 0.7, 0.7, 0.2, 0.1])
+    hits = np.array([1, 0, 1, 1, 0, 0, 0, 1], dtype=bool)
+    curve = abstention(confidence, hits)
+    for wanted, answered, right in ((0.1, 2, 1), (0.25, 2, 1), (0.375, 3, 2), (0.4, 6, 3), (0.8, 7, 3), (1, 8, 4)):
+        found = curve.at(wanted)
+        assert (found.coverage, found.accuracy) == (answered / 8, wilson(right, answered)), wanted
+        assert found.threshold == np.sort(confidence)[::-1][answered - 1]
+
+
+@pytest.mark.parametrize("n", [5, 300])
+def test_kinds_that_are_apart_have_an_interval_that_is_no_point(n: int) -> None:
+    known, unknown = 2 + np.arange(n) / n, np.arange(40) / 40
+    area, passed = auroc(known, unknown), fpr_at_tpr(known, unknown)
+    rarer = wilson(min(n, 40), min(n, 40))
+    assert (area.value, area.low, area.high) == (1, rarer.low, 1)
+    assert (passed.value, passed.low, passed.high) == (0, 0, wilson(0, 40).high)
 
 
 def test_without_an_image_nothing_is_measured() -> None:

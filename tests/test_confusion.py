@@ -84,11 +84,14 @@ def test_macro_intervals_agree_with_resampled_images() -> None:
         assert found[name].low == pytest.approx(low, abs=0.008) and found[name].high == pytest.approx(high, abs=0.008)
 
 
-def test_what_is_all_right_or_all_wrong_has_an_interval_of_one_point() -> None:
-    labels = np.array([7, 7, 3])
-    for answers, value in ((labels, 1), (np.array([3, 3, 7]), 0)):
+def test_what_is_all_right_or_all_wrong_has_wilsons_interval() -> None:
+    labels = np.array([7, 7, 3, 3])
+    for answers, right in ((labels, 4), (labels[::-1], 0)):
         for metric in Counts(BIRDS, labels, answers, labels == answers).macro().values():
-            assert (metric.value, metric.low, metric.high) == (value, value, value)
+            assert metric == wilson(right, 4)
+    uneven = np.array([7, 7, 7, 3])  # a mean over classes tells as much as one over 2 x 2 / (1/3 + 1) = 3 images
+    for metric in Counts(BIRDS, uneven, uneven, np.ones(4, dtype=bool)).macro().values():
+        assert metric.low == pytest.approx(wilson(3, 3).low) and metric.high == 1
 
 
 def test_another_right_answer_counts_as_the_label() -> None:

@@ -99,10 +99,42 @@ def test_a_per_class_interval_agrees_with_resampling_within_classes() -> None:
     assert found.low == pytest.approx(low, abs=0.012) and found.high == pytest.approx(high, abs=0.012)
 
 
-def test_many_classes_are_resampled_in_blocks() -> None:
-    labels = np.arange(2500)
-    found = mean_per_class(np.ones(2500, dtype=bool), labels, draws=50)
-    assert (found.value, found.low, found.high) == (1, 1, 1)
+@pytest.mark.parametrize(("images", "alike"), [((1,), 2.0), ((2,), 2.0), ((2,), 0.3), ((5,), 1.0), ((1, 3), 2.0)])
+def test_a_per_class_interval_covers_the_true_mean_of_few_images_a_class(images: tuple[int, ...], alike: float) -> None:
+    """Of 40 classes, which differ from each other the more the smaller `alike` is; 95 % nominally, 85 % and less where
+    as many images as there are would be drawn of each class."""
+    draw, covered = np.random.default_rng(images), 0
+    labels = np.repeat(np.arange(40), np.resize(images, 40))
+    for _ in range(300):
+        p = draw.beta(alike, alike, 40)
+        found = mean_per_class(draw.random(len(labels)) < p[labels], labels, draws=600)
+        covered += found.low <= p.mean() <= found.high
+    assert covered >= 0.9 * 300
+
+
+def test_where_nothing_varies_the_interval_per_class_is_wilsons() -> None:
+    for right, n in ((80, 80), (0, 80), (40, 80)):  # all right, all wrong, every class one of the two
+        found = mean_per_class(np.arange(80) < right, np.arange(80) // 2)
+        assert (found.value, found.low, found.high) == (
+            wilson(right, n).value,
+            wilson(right, n).low,
+            wilson(right, n).high,
+        )
+    # A mean over classes of 1 and 3 images tells as much as one over 2 x 2 / (1 + 1/3) = 3 images.
+    found = mean_per_class(np.ones(4, dtype=bool), np.array([0, 1, 1, 1]))
+    assert found.low == pytest.approx(wilson(3, 3).low) and found.n == 4
+
+
+def test_many_kinds_of_classes_are_drawn_in_blocks() -> None:
+    kinds = [(n, right) for n in range(2, 46) for right in range(n + 1)]  # more than 1,000
+    labels = np.repeat(np.arange(len(kinds)), [n for n, _ in kinds])
+    hits = np.concatenate([np.arange(n) < right for n, right in kinds])
+    shares = np.array([right / n for n, right in kinds])
+    deviation = np.sqrt(sum(p * (1 - p) / (n - 1) for (n, _), p in zip(kinds, shares, strict=True))) / len(kinds)
+    found = mean_per_class(hits, labels, draws=3000)
+    assert found.value == pytest.approx(shares.mean())
+    assert found.low == pytest.approx(shares.mean() - 1.96 * deviation, abs=0.15 * deviation)
+    assert found.high == pytest.approx(shares.mean() + 1.96 * deviation, abs=0.15 * deviation)
 
 
 def test_the_seed_decides_the_interval_and_nothing_global_does() -> None:
