@@ -85,10 +85,12 @@ class Normalisers:
             for first in range(0, len(block), step):
                 part = slice(first, first + step)
                 top, away = _logits(block[part], values[part, :1], softmax.logarithm)
-                total = away.mul_(softmax.scale).exp_().sum(dim=1)
+                # Single precision would lose what is beside the 1 of the answer, and call all sure answers equally so.
+                wide = torch.float32 if block.device.type == "mps" else torch.float64
+                total = away.mul_(softmax.scale).exp_().sum(dim=1, dtype=wide)
                 sums[start + first : start + first + len(total)] = (
-                    (softmax.scale * top.double() + total.double().log()).cpu().numpy()
-                )
+                    softmax.scale * top.cpu().double() + total.cpu().double().log()
+                ).numpy()
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,8 @@ def _slope(blocks: Iterable[tuple[torch.Tensor, torch.Tensor]], scale: float, lo
             mean = weights.mul_(away).sum(dim=1) / total
             square = weights.mul_(away).sum(dim=1) / total
             label = away.gather(1, right[first : first + step]).amax(dim=1)
-            slope += float((mean - label).double().sum())
-            bend += float((square - mean * mean).clamp_min(0).double().sum())
+            slope += float((mean - label).cpu().double().sum())
+            bend += float((square - mean * mean).clamp_min(0).cpu().double().sum())
             images += len(part)
     if not images:
         raise InputError("no image to fit a temperature on; give labelled images")

@@ -100,7 +100,7 @@ class Evaluation:
     unknown: Unknown | None = None
     specification: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str | int] = field(default_factory=dict)  # platform, device and threads
-    fingerprints: Mapping[str, str] = field(default_factory=dict)  # of the data set and the encoder
+    fingerprints: Mapping[str, str] = field(default_factory=dict)  # of the data set, the encoder and the llm
     warnings: tuple[str, ...] = ()
     group: tuple[str | None, ...] | None = None
     taxonomy: Taxonomy | None = None
@@ -469,7 +469,12 @@ def evaluate(
         unknown=unfamiliar,
         specification=spellings,
         environment=environment(classifier.device),
-        fingerprints={"dataset": _fingerprint(embedded), "encoder": getattr(classifier.encoder, "fingerprint", "")},
+        fingerprints={"dataset": _fingerprint(embedded)}
+        | {
+            what: getattr(model, "fingerprint", "")
+            for what, model in (("encoder", classifier.encoder), ("llm", classifier.llm))
+            if model is not None
+        },
         warnings=(*said, *_not_measured(classifier, unfamiliar is not None)),
         group=group,
         taxonomy=tree,

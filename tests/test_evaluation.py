@@ -16,6 +16,7 @@ from support import Lookup, drawn
 import descbench as db
 from descbench import DescbenchWarning, Evaluation, Predictions, Vocabulary
 from descbench.errors import InputError, MatchError
+from descbench.runs import alone
 from descbench.statistics import Quantity
 from descbench.testing import FakeEncoder, FakeLLM
 
@@ -310,7 +311,7 @@ def test_known_and_unknown_images_are_told_apart_by_score_and_by_probability() -
     result = db.evaluate(classifier(), data, unknown=strangers)
     texts = FakeEncoder(DIM).encode_texts([f"a photo of a {name}." for name in NAMES]).numpy()
     scores = np.concatenate([data.features, strangers.features]) @ texts.T
-    p = np.exp(100 * scores)
+    p = np.exp(100 * scores.astype(np.float64))  # in single precision a third of these would be 1
     p /= p.sum(axis=1, keepdims=True)
     known = np.arange(100) < 60
     assert result.metrics["auroc_score"].value == pytest.approx(roc_auc_score(known, scores.max(axis=1)))
@@ -416,6 +417,7 @@ def test_run_json_says_what_was_run_where_and_on_what(tmp_path: Path) -> None:
     assert run["specification"]["method"] == result.method and run["specification"]["labels"]["hen"] == "hen"
     assert {"platform", "device", "threads"} == set(run["environment"])
     assert run["fingerprints"]["encoder"] == "fake:dim=16,seed=0"
+    assert run["fingerprints"]["llm"] == FakeLLM().fingerprint
     relabelled = Ready()
     relabelled.labels = np.roll(relabelled.labels, 1)
     other = db.evaluate(classifier(), relabelled).fingerprints
@@ -461,6 +463,23 @@ def test_a_run_that_cannot_be_written_leaves_the_earlier_one(tmp_path: Path, mon
         db.evaluate(classifier("dclip"), Ready()).save(tmp_path)
     assert Evaluation.load(tmp_path).metrics == first.metrics
     assert not (tmp_path / "predictions.parquet.part").exists()
+
+
+def test_a_folder_that_another_process_keeps_runs_in_is_not_written(tmp_path: Path) -> None:
+    result = db.evaluate(classifier(), Ready())
+    with alone(tmp_path / "run"), pytest.raises(InputError, match=r"another process keeps runs in .* at this moment"):
+        result.save(tmp_path / "run")
+    assert not (tmp_path / "run").exists()  # nothing came into it
+    result.save(tmp_path / "run")
+    assert Evaluation.load(tmp_path / "run").metrics == result.metrics
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_disk_that_is_full_is_said_with_the_folder_whatever_was_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"the run cannot be kept in .*No space left"), alone(tmp_path):
+        Path("/dev/full").write_text("a picture beside the run")
+    with pytest.raises(FileNotFoundError), alone(tmp_path):  # any other error stays what it is
+        (tmp_path / "none").read_text()
 
 
 def test_half_of_a_new_run_does_not_pass_for_a_run(tmp_path: Path) -> None:
