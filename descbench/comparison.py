@@ -54,24 +54,28 @@ class Compared(PairedDifference):
         return images_needed(self.value, (self.gained + self.lost) / self.n, level=LEVEL / self.tests)
 
     def conclusion(self, name: str, base: str) -> str:
-        """What can be concluded of a run `name` beside the run `base`, and what cannot: a sentence or two."""
+        """What can be concluded of a run `name` beside the run `base`, what cannot, and how many images would show the
+        difference: a sentence or two."""
         by = f"{100 * abs(self.value):.1f} points"
         p = f"p = {self.p_holm:.2g}" + (f", corrected for {self.tests} comparisons" if self.tests > 1 else "")
+        needed = "" if self.images_needed is None else f"{round_up(self.images_needed):,} images"
         differ = self.gained + self.lost
         if self.shown:
             kind = "better" if self.value > 0 else "worse"
-            return f"{name} is {kind} than {base} by {by}, and chance alone does not explain it ({p})."
+            return (
+                f"{name} is {kind} than {base} by {by}, and chance alone does not explain it ({p}). "
+                f"One of this size takes about {needed} to be seen (80 % power)."
+            )
         if not differ:
             return f"{name} and {base} are right in the same images: nothing tells them apart."
         nothing = f"The data do not show a difference between {name} and {base} ({p}), nor that there is none"
         if self.detectable is None:
-            return f"{nothing}: they differ in {differ} of {self.n:,} images, too few to show any."
+            seen = f"{nothing}: they differ in {differ} of {self.n:,} images, too few to show any"
+            return seen + (f"; one of {by}, as here, needs about {needed} (80 % power)." if needed else ".")
         seen = (
             f"{nothing}: one of {100 * self.detectable:.1f} points or more would probably have been seen (80 % power)"
         )
-        if self.images_needed is None:
-            return f"{seen}."
-        return f"{seen}; one of {by}, as here, needs about {round_up(self.images_needed):,} images."
+        return seen + (f"; one of {by}, as here, needs about {needed}." if needed else ".")
 
 
 @dataclass(frozen=True)

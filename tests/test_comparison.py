@@ -113,7 +113,11 @@ def sentence(n: int, gained: int, lost: int) -> str:
 
 
 def test_a_conclusion_says_what_can_and_what_cannot_be_concluded() -> None:
-    assert sentence(1000, 80, 20).startswith("two is better than one by 6.0 points, and chance alone does not")
+    # (1.959964 x 0.316228 + 0.841621 x 0.310483)^2 / 0.06^2 = 215.7, shown to two digits
+    assert sentence(1000, 80, 20) == (
+        f"two is better than one by 6.0 points, and chance alone does not explain it (p = {mcnemar(80, 20):.2g}). "
+        "One of this size takes about 220 images to be seen (80 % power)."
+    )
     assert sentence(1000, 20, 80).startswith("two is worse than one by 6.0 points, and chance alone does not")
     assert sentence(1000, 0, 0) == "two and one are right in the same images: nothing tells them apart."
     unclear = sentence(1000, 55, 45)
@@ -127,7 +131,12 @@ def test_a_conclusion_says_what_can_and_what_cannot_be_concluded() -> None:
     assert images_needed(0.01, 0.1) == 7847
     assert "one of 1.0 points, as here, needs about 7,900 images." in unclear
     assert sentence(1000, 50, 50).endswith("(80 % power).")
-    assert sentence(1000, 3, 1).endswith("they differ in 4 of 1,000 images, too few to show any.")
+    assert sentence(1000, 2, 2).endswith("they differ in 4 of 1,000 images, too few to show any.")
+    assert images_needed(0.002, 0.004) == 7847  # (1.959964 x 0.0632456 + 0.841621 x 0.0632139)^2 / 0.002^2 = 7,846.5
+    assert sentence(1000, 3, 1).endswith(
+        "they differ in 4 of 1,000 images, too few to show any; one of 0.2 points, as here, needs about 7,900 images "
+        "(80 % power)."
+    )
 
 
 def test_runs_over_other_images_are_refused_with_how_many_and_an_example() -> None:

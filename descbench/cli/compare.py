@@ -112,7 +112,7 @@ def _table(found: Comparison, runs: list[Evaluation]) -> Table:
         "p": "McNemar p",
         **({"p_holm": "p by Holm"} if several else {}),
     }
-    top1 = [run.metrics["top1"].value for run in runs]
+    top1 = [float(run.hits.mean()) for run in runs]
     rows = [[Cell.of(found.base), _share(top1[0]), *(Cell("") for _ in list(columns)[2:])]]
     for (name, d), value in zip(found.differences.items(), top1[1:], strict=True):
         points = f"{100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
@@ -133,7 +133,7 @@ def _as_json(found: Comparison, runs: list[Evaluation], folders: list[Path]) -> 
         "dataset": runs[0].dataset,
         "images": len(runs[0].ids),
         "runs": [
-            {"folder": str(folder), "method": run.method, "encoder": run.encoder, "top1": run.metrics["top1"].value}
+            {"folder": str(folder), "method": run.method, "encoder": run.encoder, "top1": float(run.hits.mean())}
             for folder, run in zip(folders, runs, strict=True)
         ],
         "differences": {
