@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,61 @@ PREDICTIONS, UNKNOWN, PER_CLASS, RUN = "predictions.parquet", "unknown.parquet",
 TAXONOMY = "taxonomy.csv"
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Make a folder and keep other processes from keeping runs in it for the time of a block; one that stays empty is
+    taken away again. The system ends the lock with the process, however that ends; where it cannot lock a folder
+    (Windows, some network disks), nothing is locked.
+
+    Raises `InputError` where another process keeps runs in it now, where it cannot be written, and where its disk is
+    full before the end of the block.
+    """
+    new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(_not_kept(folder, error)) from None
+    if not os.access(folder, os.W_OK):
+        raise InputError(_not_kept(folder, "it cannot be written"))
+    try:
+        with _locked(folder):
+            yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(_not_kept(folder, error)) from None
+    finally:
+        if new:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"another process keeps runs in {folder} at this moment; wait for its end, or choose another folder"
+            ) from None
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(opened)
+
+
+def _not_kept(folder: Path, why: object) -> str:
+    return f"the run cannot be kept in {folder}: {why}; choose another folder with -o"
+
+
 def write_run(
     folder: str | Path, run: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]], texts: Mapping[str, str]
 ) -> None:
@@ -29,7 +86,7 @@ def write_run(
 
     All is written beside what is there, and takes its place at the end; then an earlier run of the folder is gone. What
     was killed leaves the earlier run, or a folder that holds no whole one. Raises `InputError` where a file cannot be
-    written, as on a full disk.
+    written, as on a full disk, and where another process writes a run into the folder now.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -37,24 +94,24 @@ def write_run(
     folder = Path(folder)
     parts = [folder / f"{name}.part" for name in (*tables, *texts, RUN)]
     whole = json.dumps({"schema": SCHEMA, **run}, indent=1, ensure_ascii=False) + "\n"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, columns in tables.items():
-            filled = {column: _column(values) for column, values in columns.items() if values is not None}
-            pq.write_table(pa.table(filled), folder / f"{name}.part")
-        for name, text in (*texts.items(), (RUN, whole)):
-            (folder / f"{name}.part").write_text(text, encoding="utf-8", newline="")
-        (folder / RUN).unlink(missing_ok=True)
-        for name in (PREDICTIONS, UNKNOWN, PER_CLASS, TAXONOMY):
-            if name not in tables and name not in texts:
-                (folder / name).unlink(missing_ok=True)
-        for part in parts:  # run.json is the last
-            part.replace(part.with_suffix(""))
-    except OSError as error:
-        for part in parts:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
-        raise InputError(f"the run cannot be kept in {folder}: {error}; choose another folder with -o") from None
+    with alone(folder):
+        try:
+            for name, columns in tables.items():
+                filled = {column: _column(values) for column, values in columns.items() if values is not None}
+                pq.write_table(pa.table(filled), folder / f"{name}.part")
+            for name, text in (*texts.items(), (RUN, whole)):
+                (folder / f"{name}.part").write_text(text, encoding="utf-8", newline="")
+            (folder / RUN).unlink(missing_ok=True)
+            for name in (PREDICTIONS, UNKNOWN, PER_CLASS, TAXONOMY):
+                if name not in tables and name not in texts:
+                    (folder / name).unlink(missing_ok=True)
+            for part in parts:  # run.json is the last
+                part.replace(part.with_suffix(""))
+        except OSError as error:
+            for part in parts:
+                with suppress(OSError):
+                    part.unlink(missing_ok=True)
+            raise InputError(_not_kept(folder, error)) from None
 
 
 def read_run(folder: str | Path) -> dict[str, Any]:

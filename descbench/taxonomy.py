@@ -82,6 +82,17 @@ class Taxonomy:
                     raise InputError(f"{path} puts {name!r} below both {parents[name]!r} and {above!r}; choose one")
         return cls(parents)
 
+    @classmethod
+    def of_classes(cls, path: str | Path) -> Taxonomy | None:
+        """That of a csv file of classes which has parents in a column `parent`; None of anything else. Raises
+        `InputError` where these are no taxonomy."""
+        path = Path(path)
+        if path.suffix != ".csv" or not path.is_file():
+            return None
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            told = any((row.get("parent") or "").strip() for row in csv.DictReader(file))
+        return cls.load(path) if told else None
+
     @property
     def rows(self) -> list[dict[str, object]]:
         """The lines of the file that `load` reads."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from descbench.cli.results import KNOWN
 from descbench.cli.tables import Cell, Table
 from descbench.methods.waffle import Waffle
 from descbench.published import dataset_of, figures, published
+from descbench.runs import alone
+from descbench.statistics import wilson
 
 BIRDS = Vocabulary(["hen", "owl", "emu"])
 TOLD = Descriptions({0: ["a comb"], 1: ["a disc", "soft wings"], 2: ["long legs"]}, names=dict(BIRDS))
@@ -124,6 +127,72 @@ def test_metrics_chooses_the_columns(run: Run) -> None:
         assert name.replace("top1", "top-1").replace("per_class", "per class") in run(*command, "--metrics", "all").out
     wrong = run(*command, "--metrics", "eec")
     assert wrong.code == 2 and "no metric 'eec'; did you mean 'ece'? There are: all, top1" in wrong.err
+
+
+def test_one_draw_of_a_method_that_draws_is_said_to_be_one(run: Run) -> None:
+    done = run(*EVALUATE, *ONE, "-m", "waffle", "-m", "dclip")
+    assert "note: one draw each of waffle; --seeds 7 shows the mean and deviation of several" in done.err
+    for more in (("-m", "waffle", "--seeds", 2), ("-m", "waffle(seed=2)"), ("-m", "dclip")):
+        assert "one draw" not in run(*EVALUATE, *ONE, *more).err
+
+
+def test_classes_with_parents_are_scored_at_each_level(run: Run) -> None:
+    Path("classes.csv").write_text("name,parent\nhen,ground\nemu,ground\nowl,air\n")
+    done = run(*EVALUATE, *ONE, "-c", "classes.csv", "-m", "dclip", "-o", "runs")
+    assert done.code == 0, done.err
+    kept = runs()["04-dclip"]
+    names = np.array(kept.predictions.vocabulary.names)
+    answers, labels = (
+        names[kept.predictions.vocabulary.positions(ids)] for ids in (kept.predictions.ids[:, 0], kept.labels)
+    )
+    upper, lower = kept.levels()
+    assert (upper.nodes, lower.nodes) == (2, 3) and lower.accuracy == kept.metrics["top1"]
+    assert upper.accuracy.value == np.mean((answers == "owl") == (labels == "owl")) > lower.accuracy.value
+    assert "by level of the taxonomy" in done.out and str(upper.accuracy) in done.out
+    Path("classes.csv").write_text("name,parent\nhen,ground\nemu,ground\nowl,owl\n")
+    odd = run(*EVALUATE, *ONE, "-c", "classes.csv", "-m", "dclip")
+    assert odd.code == 0 and "by level" not in odd.out
+    assert "note: nothing is counted by the parents in classes.csv: the taxonomy goes in a circle: owl < owl" in odd.err
+
+
+def test_coverage_shows_how_often_the_surer_answers_are_right(run: Run, kept: Done) -> None:
+    text = run(*EVALUATE, *ONE, "-m", "dclip", "-m", "cascade(classname, dclip, k=2)", "--coverage").out
+    line = next(line for line in text[text.index("surest") :].splitlines() if line.startswith("dclip"))
+    dclip = runs()["04-dclip"]
+    confidence = dclip.softmax.of(dclip.predictions.scores[:, 0])  # type: ignore[union-attr]
+    given, shown = [], []
+    for share in (1, 0.9, 0.75, 0.5, 0.25, 0.1):
+        answered = confidence >= max(t for t in confidence if np.mean(confidence >= t) >= share)
+        given.append(dclip.hits[answered])
+        tied = f" (at {100 * answered.mean():.0f} %)" if answered.mean() > share + 0.02 else ""
+        shown.append(f"{100 * given[-1].mean():.1f}{tied}")
+    assert re.split("  +", line) == ["dclip", "probability", *shown]
+    assert shown[-1].endswith("%)")  # in some the answer is sure to the last bit
+    assert "cascade(classname, dclip, k=2)       margin" in text
+    (told,) = json.loads(run(*EVALUATE, *ONE, "-m", "dclip", "--no-baselines", "--json").out)["runs"]
+    assert [one["accuracy"] for one in told["abstention"]["at"]] == [
+        asdict(wilson(int(part.sum()), len(part))) for part in given
+    ]
+    assert told["abstention"]["area"] == dclip.abstention("probability").area
+
+
+def test_two_evaluations_do_not_keep_runs_in_one_folder_at_once(run: Run) -> None:
+    with alone(Path("runs")):
+        done = run(*EVALUATE, *ONE, "-m", "dclip", "-o", "runs")
+        assert (done.code, done.out) == (2, "")
+        assert "another process keeps runs in runs at this moment; wait for its end, or choose another" in done.err
+    assert not Path("runs").exists()  # it stayed empty
+    assert run(*EVALUATE, *ONE, "-m", "dclip", "-o", "runs").code == 0
+    with alone(Path("runs")):
+        assert run("evaluate", "--config", "runs/04-dclip", "-o", "runs").code == 2
+        assert run("evaluate", "--config", "runs/04-dclip").code == 0  # nothing is written
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_anything_is_computed(run: Run) -> None:
+    Path("file").touch()
+    done = run(*EVALUATE, *ONE, "-m", "dclip", "-o", "file")
+    assert (done.code, done.out) == (2, "") and "the run cannot be kept in file: " in done.err
+    assert "choose another folder with -o" in done.err
 
 
 def test_a_calibration_split_and_unknown_images_are_measured_and_named(run: Run) -> None:
@@ -313,6 +382,35 @@ def test_published_figures_are_of_one_data_set_and_backbone_and_never_ours(run: 
     done = run(*EVALUATE, *ONE, "--published", "ImageNet")
     assert done.code == 2 and "the figures for ImageNet are of open_clip:ViT-B-32/openai" in done.err
     assert "did you mean 'ImageNet'" in run(*EVALUATE, *ONE, "--published", "Imagenet").err
+
+
+TABLE = """
+ViT-B/32           ImageNet ImageNetV2 CUB   EuroSAT Places365 Food101 OxfordIIITPet DTD
+template           62.00    54.74      51.28 40.76   39.12     82.59   85.06         43.14
+dclip              63.12    55.77      52.47 43.30   40.45     82.79   86.54         43.99
+random             61.38    54.11      52.42 36.83   38.80     82.86   85.95         42.20
+waffle             63.31    55.91      52.39 44.31   40.56     83.25   85.71         43.16
+waffle_and         63.44    56.07      52.72 44.97   41.10     83.30   86.15         43.66
+
+DisCLIP            ImageNet ImageNetV2 CUB   EuroSAT Places365 DTD   Flowers102
+fudd               64.19    56.75      54.30 45.18   42.17     44.84 67.62
+disclip            63.30    55.24      56.27 58.57   43.65     48.09 68.61
+"""
+"""What the WaffleCLIP repository has for each method, and DisCLIP's table; methods by the first words of ours."""
+
+
+def test_every_published_figure_is_as_it_was_published() -> None:
+    wanted = {}
+    for block in TABLE.strip().split("\n\n"):
+        (_, *sets), *rows = (line.split() for line in block.splitlines())
+        wanted |= {(method, name): value for method, *values in rows for name, value in zip(sets, values, strict=True)}
+    first = {"random_descriptions": "random"}
+    found = {}
+    for one in figures():
+        word = one.method.split("(")[0]
+        found[first.get(word, word), one.dataset] = f"{one.top1:.2f}"
+        assert one.split and one.protocol == ("uses support labels" if word == "disclip" else "inductive")
+    assert found == wanted and len(figures()) == len(wanted) == 54
 
 
 def test_published_figures_stand_in_a_column_of_their_own_with_their_source(kept: Done) -> None:

@@ -101,6 +101,20 @@ def test_two_evaluations_at_once_on_one_cache_both_end_well(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+def test_two_evaluations_at_once_into_one_folder_leave_the_runs_of_one_of_them(tmp_path: Path) -> None:
+    """The second is refused, unless the first has ended before it begins."""
+    both = [start(tmp_path, "--seeds", number) for number in ("2", "3")]
+    told = [process.communicate(timeout=300) for process in both]
+    codes = [process.returncode for process in both]
+    assert sorted(codes) in ([0, 2], [0, 0]), told
+    for code, (out, err) in zip(codes, told, strict=True):
+        assert code == 0 or (not out and "error: another process keeps runs in runs at this moment; wait" in err)
+    found = runs(tmp_path)
+    assert len(found) == max(3 + seeds for seeds, code in zip((2, 3), codes, strict=True) if code == 0)
+    assert all(run.metrics for run in found.values()) and not list((tmp_path / "runs").rglob("*.part"))
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a limit on the size of files needs a shell with ulimit")
 def test_a_disk_that_is_full_is_said_in_one_line_and_no_half_file_is_taken_for_whole(tmp_path: Path) -> None:
     """By a limit on the size of a file: the features of 200 images need more, and in a second run predictions do."""

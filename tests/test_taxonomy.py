@@ -109,6 +109,18 @@ def test_a_taxonomy_is_read_from_its_file_or_from_that_of_the_classes(tmp_path: 
         Taxonomy.load(tmp_path / "none.csv")
 
 
+def test_a_file_of_classes_is_a_taxonomy_where_it_has_parents(tmp_path: Path) -> None:
+    path = tmp_path / "birds.csv"
+    path.write_text("name,parent\nhen,fowl\nowl,\nfowl,\n")
+    found = Taxonomy.of_classes(path)
+    assert found is not None and found.parents == {"hen": "fowl", "owl": "", "fowl": ""}
+    for text in ("name,parent\nhen,\nowl, \n", "name\nhen\n", "name,id\nhen,1\n"):
+        path.write_text(text)
+        assert Taxonomy.of_classes(path) is None
+    (tmp_path / "birds.txt").write_text("name,parent\nhen,fowl\n")
+    assert Taxonomy.of_classes(tmp_path / "birds.txt") is Taxonomy.of_classes("hen,owl") is None
+
+
 def test_classes_that_are_not_in_the_taxonomy_are_listed() -> None:
     with pytest.raises(MatchError, match="2 of 5 classes are not in the taxonomy: mallard, teal"):
         run(BIRDS, np.array([7]), np.array([7])).levels(Taxonomy({"hen": "fowl", "rooster": "fowl", "owl": "night"}))

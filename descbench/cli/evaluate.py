@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from descbench.comparison import Controlled
     from descbench.methods import Cascade, Method
     from descbench.published import Published
+    from descbench.taxonomy import Taxonomy
+    from descbench.vocabulary import Vocabulary
 
 BASELINES = ("classname", "template('a photo of a {}.')", "templates")
 
@@ -101,8 +104,15 @@ def command(
     ] = None,
     taxonomy: Annotated[
         Path | None,
-        typer.Option("--taxonomy", help="A csv file (child,parent): accuracy at each level above the classes."),
+        typer.Option(
+            "--taxonomy",
+            help="A csv file (child,parent): accuracy at each level above the classes. Without: the column parent of "
+            "--classes, where it has one.",
+        ),
     ] = None,
+    coverage: Annotated[
+        bool, typer.Option("--coverage", help="Accuracy where the less sure answers are withheld, by how many are.")
+    ] = False,
     curve: Annotated[
         bool, typer.Option("--curve", help="Show disclip at every weight w on the data set itself: not a result.")
     ] = False,
@@ -142,11 +152,12 @@ def command(
 
     Example: descbench evaluate folder:./photos -d birds.desc.json --method dclip --encoder demo
     """
-    from descbench.comparison import controls_of
+    from descbench.comparison import controls_of, seeds_of
     from descbench.evaluation import labels_of
     from descbench.groups import read_groups
     from descbench.published import BACKBONES, dataset_of
     from descbench.published import published as figures_of
+    from descbench.runs import alone
     from descbench.taxonomy import Taxonomy
     from descbench.vocabulary import read_labels
 
@@ -154,7 +165,8 @@ def command(
     looks.check_metrics(metrics)
     if config is not None:
         _check_alone(context)
-        repeat(config, Keeper(output, gallery), cache_dir(cache), device, form, metrics)
+        with alone(output) if output else nullcontext():
+            repeat(config, Keeper(output, gallery), cache_dir(cache), device, form, metrics)
         return
     if data is None:
         raise InputError("which images? Give DATA, as folder:./photos, or --config RUN/run.json to repeat a run")
@@ -175,7 +187,7 @@ def command(
         )
     mapping = read_labels(labels) if labels else None
     labels_of(source, vocabulary, mapping)
-    tree = Taxonomy.load(taxonomy) if taxonomy else None
+    tree = Taxonomy.load(taxonomy) if taxonomy else _parents(classes, vocabulary)
     if tree is not None:
         tree.levels(vocabulary)
     by: dict[str, Any] = {"groups": read_groups(groups) if groups else None, "taxonomy": tree}
@@ -188,7 +200,7 @@ def command(
         grid.published = {(e, text): one for e in encoders for text, one in figures_of(name, e).items()}
         if published and not grid.published:
             raise InputError(f"the figures for {name} are of {listed(BACKBONES)}; given: {listed(encoders)}")
-    with progress_shown():
+    with alone(output) if output else nullcontext(), progress_shown():
         for spelled in encoders:
             try:
                 model = given.encoder(spelled, place, device)
@@ -206,7 +218,9 @@ def command(
                     raise
                 grid.failed[spelled] = error
     grid.check()
-    _show(grid, form, metrics, controls)
+    _show(grid, form, metrics, controls, coverage)
+    if seeds == 1 and (drawing := [text for text, built in methods.items() if len(seeds_of(built, 2)) > 1]):
+        note(f"note: one draw each of {listed(drawing)}; --seeds 7 shows the mean and deviation of several")
     grid.tell_left_out(keeper)
 
 
@@ -320,6 +334,20 @@ class Grid:
             raise typer.Exit(3)
 
 
+def _parents(classes: str | None, vocabulary: Vocabulary) -> Taxonomy | None:
+    """What the file of the classes says is above them. It was not asked for, so what cannot be used is noted only."""
+    from descbench.taxonomy import Taxonomy
+
+    try:
+        tree = Taxonomy.of_classes(classes or "")
+        if tree is not None:
+            tree.levels(vocabulary)
+        return tree
+    except DescbenchError as error:
+        note(f"note: nothing is counted by the parents in {classes}: {error}")
+        return None
+
+
 def _seeded(methods: Mapping[str, Method | Cascade], seeds: int) -> dict[str, list[Method | Cascade]]:
     """The methods with so many seeds each, those that draw at random."""
     from descbench.comparison import seeds_of
@@ -330,7 +358,7 @@ def _seeded(methods: Mapping[str, Method | Cascade], seeds: int) -> dict[str, li
     return rows
 
 
-def _show(grid: Grid, form: Form, metrics: str, controls: bool) -> None:
+def _show(grid: Grid, form: Form, metrics: str, controls: bool, coverage: bool = False) -> None:
     """Results to stdout, in one form; beside a table for programs, what is said of it goes to stderr."""
     from descbench.comparison import RULE
 
@@ -358,7 +386,8 @@ def _show(grid: Grid, form: Form, metrics: str, controls: bool) -> None:
         say(f"published, not measured here: {one}")
     for encoder, runs in grid.results.items():
         named = {grid.name(looks.called(text, seeds), encoder): seeds[0] for text, seeds in runs.items()}
-        for part in (looks.groups_table(named), looks.levels_table(named)):
+        surer = looks.abstention_table(named) if coverage else ""
+        for part in (surer, looks.groups_table(named), looks.levels_table(named)):
             if part:
                 say(f"\n{part}")
     for text, one in grid.curves.items():

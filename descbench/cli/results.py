@@ -11,7 +11,7 @@ from descbench.errors import InputError, listed, nearest
 
 if TYPE_CHECKING:
     from descbench.comparison import Controlled
-    from descbench.evaluation import Curve, Evaluation
+    from descbench.evaluation import Confidence, Curve, Evaluation
     from descbench.groups import Groups
     from descbench.published import Published
 
@@ -28,6 +28,8 @@ BRIEF = ("top5",)
 """Shown without its interval where no metrics are asked for, so that the table fits into 100 columns."""
 
 SHOWN = (0, 0.25, 0.5, 1, 1.5, 2, 3, 5, 8, 12, 20, 39.75)  # of the 160 weights of a curve; all are in --json
+
+COVERAGES = (1.0, 0.9, 0.75, 0.5, 0.25, 0.1)  # shares of answered images that are shown
 
 GROUPS = 10  # shown of each method, where there are more
 
@@ -181,6 +183,28 @@ def levels_table(results: Mapping[str, Evaluation]) -> str:
     return f"by level of the taxonomy, {told}:\n{aligned(cells)}"
 
 
+def abstention_table(results: Mapping[str, Evaluation]) -> str:
+    """Accuracy as text where the less sure answers are withheld, by how many are given."""
+    cells = [["method", "sure by", *(f"{100 * coverage:.0f} %" for coverage in COVERAGES)]]
+    for name, result in results.items():
+        by = _sure_by(result)
+        curve = result.abstention(by)
+        found = [curve.at(coverage) for coverage in COVERAGES]
+        # Of equal confidences all are answered or none: then it is not the share that was asked for.
+        shares = [
+            f"{100 * one.accuracy.value:.1f}"
+            + (f" (at {100 * one.coverage:.0f} %)" if abs(one.coverage - wanted) > 0.02 else "")
+            for one, wanted in zip(found, COVERAGES, strict=True)
+        ]
+        cells.append([name, by, *shares])
+    told = "top-1 % where only the surest answers are given, by their share; --json has intervals and thresholds:"
+    return f"{told}\n{aligned(cells)}"
+
+
+def _sure_by(result: Evaluation) -> Confidence:
+    return "margin" if result.softmax is None else "probability"
+
+
 def curve_table(text: str, curve: Curve) -> str:
     """A curve as text: some of its weights and the best, a line each with a bar."""
     best = curve.best
@@ -198,7 +222,8 @@ def curve_table(text: str, curve: Curve) -> str:
 
 def as_json(result: Evaluation) -> dict[str, Any]:
     """What a run is, and its figures: shares between 0 and 1."""
-    found: dict[str, Any] = {}
+    by = _sure_by(result)
+    curve, found = result.abstention(by), dict[str, Any]()
     if result.groups is not None:
         found["groups"] = groups_json(result.groups)
     if result.taxonomy is not None:
@@ -216,6 +241,7 @@ def as_json(result: Evaluation) -> dict[str, Any]:
         "right": int(result.hits.sum()),
         "images": len(result.labels),
         "metrics": {name: asdict(metric) for name, metric in result.metrics.items()},
+        "abstention": {"by": by, "area": curve.area, "at": [asdict(curve.at(coverage)) for coverage in COVERAGES]},
         "counts": dict(result.counts),
         "failures": [list(failure) for failure in result.failures],
         **found,
