@@ -11,16 +11,19 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from descbench.store import ReplyStore
 
 CLASSES, CONCURRENCY, LATENCY = 200, 16, 0.05
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "100"))
-# Seconds that a reply may take from the server's last byte to the disk. Sixteen come at once, the first ones while the
-# client is still opening connections, and each takes it some 2 ms; what waits in a socket it has not received.
+# Seconds that a reply may take from the server's last byte to the disk, without those in which the client would have
+# gone on and others had the processors. Sixteen come at once, the first ones while the client is still opening
+# connections, and each takes it some 2 ms; what waits in a socket it has not received.
 UNDERWAY = 0.25
 
 
@@ -60,6 +63,16 @@ def generate(server: Server, folder: Path, name: str = "out", **options: object)
     return subprocess.Popen([*command, "--cache-dir", str(folder)], stderr=subprocess.PIPE, text=True)
 
 
+def waited(process: subprocess.Popen[str]) -> float:
+    """Seconds that the threads of a process were ready to run and had no processor, all together; 0 where the system
+    does not say."""
+    total = 0.0
+    for path in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
+        with suppress(OSError):  # a thread that has ended
+            total += int(path.read_text().split()[1]) / 1e9
+    return total
+
+
 def finished(process: subprocess.Popen[str]) -> str:
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
@@ -93,10 +106,12 @@ def test_a_run_that_is_killed_loses_no_reply_and_asks_few_again(tmp_path: Path, 
         process = generate(server, folder)
         enough = chance.randrange(CLASSES)  # killed when so many replies have left the server, and a moment later
         until = time.monotonic() + 60
+        watch = [(time.monotonic(), waited(process))]
         while len(server.sent()) - before < enough and process.poll() is None and time.monotonic() < until:
             time.sleep(0.002)
+            watch.append((time.monotonic(), waited(process)))
         time.sleep(chance.random() * LATENCY)
-        when = time.monotonic()
+        when, without = time.monotonic(), waited(process)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         time.sleep(2 * LATENCY)  # what the server still writes, it writes to nobody
@@ -104,9 +119,10 @@ def test_a_run_that_is_killed_loses_no_reply_and_asks_few_again(tmp_path: Path, 
         assert there <= {text for _, text in sent}
         missing = {text for moment, text in sent if moment < when} - there
         assert len(missing) <= CONCURRENCY, f"round {round_}: {len(missing)} replies were on their way at most"
-        ages = [when - moment for moment, text in sent if text in missing and moment < when]
+        underway = [moment for moment, text in sent if text in missing and moment < when]
+        ages = when - np.array(underway) - (without - np.interp(underway, *zip(*watch, strict=True)))
         oldest = max([oldest, *ages])
-        lost += sum(age > UNDERWAY for age in ages)
+        lost += int((ages > UNDERWAY).sum())
         finished(generate(server, folder))
         assert (folder / "out.desc.json").read_text() == expected
         again = len(server.sent()) - before - CLASSES
