@@ -49,6 +49,7 @@ class Embedded:
     sources: tuple[str, ...]
     failures: tuple[tuple[str, str], ...] = ()  # (source, reason)
     accepted: npt.NDArray[np.int64] | None = None  # (N, L) all right labels, where some picture has several
+    seconds: float = 0.0  # that it took to have the features: little where they were kept
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -74,14 +75,15 @@ def embed(dataset: Dataset, encoder: Encoder, *, batch_size: int = 64, workers: 
     `decoding.batches`.
     Raises `InputError` when no picture can be read, and when the encoder gives a wrong shape, NaN or infinity.
     """
+    began = time.perf_counter()
     ready = getattr(dataset, "features", None)
     if ready is not None:
-        return _ready(dataset, ready)
+        return replace(_ready(dataset, ready), seconds=time.perf_counter() - began)
     with files_known(encoder):
         found = _gathered(dataset, encoder, batch_size, workers)
     if not len(found):
         raise unreadable(dataset, found.failures)
-    return found
+    return replace(found, seconds=time.perf_counter() - began)
 
 
 def blocks(

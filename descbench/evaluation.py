@@ -400,7 +400,6 @@ def evaluate(
     left, where one of them is among the classifier's support, or what it was tuned or calibrated on, and where an
     unknown image is among them, or has a class as its label.
     """
-    started = time.perf_counter()
     said: list[str] = []
     tree = Taxonomy.load(taxonomy) if isinstance(taxonomy, str | Path) else taxonomy
     if tree is not None:
@@ -457,7 +456,7 @@ def evaluate(
         tuple(embedded.failures) + (tuple(strangers.failures) if strangers is not None else ()),
         versions(),
         dict(getattr(classifier.llm, "usage", {})),
-        {"encode_images": encoded - started, "classify": done - encoded},
+        {"encode_images": embedded.seconds, "classify": done - encoded},
         protocol_of(classifier),
         compute.used if (compute := getattr(classifier.encoder, "compute", None)) else {},
         title(classifier.method),

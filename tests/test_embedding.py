@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
+import descbench as db
 from descbench import embedding
 from descbench.datasets import DATASETS, Sample
 from descbench.embedding import Kept, embed, keep
@@ -437,3 +440,20 @@ def test_the_aviary_is_the_same_for_every_n_and_renders_what_it_names() -> None:
         make("m=3")
     with pytest.raises(InputError, match="n from 1 to"):
         make("n=0")
+
+
+def test_what_is_embedded_knows_how_long_that_took_and_so_do_the_runs_on_it(photos: Path) -> None:
+    class Slow(Mean):
+        def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
+            time.sleep(0.03)
+            return super().encode_images(images)
+
+        def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+            return torch.eye(3)[: len(texts)]
+
+    found = embed(folder(photos), Slow(), batch_size=10)
+    assert 5 * 0.03 <= found.seconds < 60
+    clf = db.Classifier(db.Vocabulary(["hen", "rooster"]), db.method("classname"), Slow())
+    for data in (found, replace(found, seconds=7.0)):
+        assert db.evaluate(clf, data).timings["encode_images"] == data.seconds
+    assert db.evaluate(clf, folder(photos)).timings["encode_images"] >= 0.03
