@@ -49,25 +49,37 @@ def name(text: object, longest: int = LONGEST) -> Markup:
 
 
 def table(
-    head: Sequence[object], rows: Iterable[Sequence[object]], caption: object = "", *, numbers: Iterable[int] = ()
+    head: Sequence[object],
+    rows: Iterable[Sequence[object]] | Mapping[str, Iterable[Sequence[object]]],
+    caption: object = "",
+    *,
+    numbers: Iterable[int] = (),
 ) -> Markup:
-    """A table whose first column names its rows; the columns in `numbers` are right-aligned. Cells are escaped."""
+    """A table whose first column names its rows; the columns in `numbers` are right-aligned. Cells are escaped.
+
+    A mapping of rows has a part for each key, with that as its heading ("": none).
+    """
     right = set(numbers)
 
     def kind(i: int) -> str | None:
         return "number" if i in right else None
 
     top = element("tr", *(element("th", cell, scope="col", class_=kind(i)) for i, cell in enumerate(head)))
-    body = [
-        element(
-            "tr",
-            element("th", row[0], scope="row"),
-            *(element("td", cell, class_=kind(i)) for i, cell in enumerate(row[1:], 1)),
-        )
-        for row in rows
-    ]
+    bodies = []
+    for title, part in (rows if isinstance(rows, Mapping) else {"": rows}).items():
+        lines = [
+            element(
+                "tr",
+                element("th", row[0], scope="row"),
+                *(element("td", cell, class_=kind(i)) for i, cell in enumerate(row[1:], 1)),
+            )
+            for row in part
+        ]
+        heading = element("tr", element("th", name(title), scope="rowgroup", colspan=len(head)), class_="part")
+        bodies.append(element("tbody", *([heading] if title else []), *lines))
     called = element("caption", element("span", caption)) if caption else ""
-    return element("table", called, element("thead", top), element("tbody", *body))
+    # With a class, since themes of notebooks and sites dress tables that have none.
+    return element("table", called, element("thead", top), *bodies, class_="data")
 
 
 def facts(pairs: Mapping[str, object]) -> Markup:
@@ -80,10 +92,14 @@ def snippet(*parts: object) -> Markup:
     """What a notebook shows of an object, with a few rules of its own, since a notebook has no style sheet of ours; a
     part that has an HTML of its own is shown by it."""
     rules = (
-        ".descbench table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
-        ".descbench caption{text-align:left;font-weight:600}"
-        ".descbench td,.descbench th{padding:.15em .7em;text-align:left;vertical-align:top}"
-        ".descbench .number{text-align:right}"
+        ".descbench{overflow-x:auto}"
+        ".descbench table{border-collapse:collapse;font-size:.92em;font-variant-numeric:tabular-nums}"
+        ".descbench caption{text-align:left;font-weight:600;padding:0 0 .3em;color:inherit}"
+        ".descbench td,.descbench th{padding:.2em 1.2em .2em 0;text-align:left;vertical-align:top;font-weight:400}"
+        ".descbench thead th{border-bottom:1px solid currentColor;vertical-align:bottom;opacity:.75}"
+        ".descbench tbody th{max-width:32em;overflow-wrap:anywhere}"
+        ".descbench .number{text-align:right;white-space:nowrap}"
+        ".descbench p{max-width:46em;margin:.5em 0}"
     )
     shown = [Markup(part._repr_html_()) if hasattr(part, "_repr_html_") else part for part in parts]
     return element("div", Markup(f"<style>{rules}</style>"), *shown, class_="descbench")

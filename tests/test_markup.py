@@ -48,6 +48,13 @@ def test_a_table_names_its_columns_and_rows() -> None:
     assert '<tr><th scope="row">hen</th><td class="number">3</td></tr>' in found
 
 
+def test_a_table_of_parts_has_a_body_with_a_heading_for_each() -> None:
+    found = markup.table(["class", "n"], {"": [["hen", 3]], "<b>": [["owl", 4]]})
+    assert found.count("<tbody>") == 2
+    assert '<tbody><tr class="part"><th scope="rowgroup" colspan="2"><bdi>&lt;b&gt;</bdi></th></tr><tr>' in found
+    assert "<tbody><tr><th" in found  # what has no heading
+
+
 @pytest.mark.parametrize("names", [NAMES, HOSTILE])
 def test_notebooks_show_numbers_and_run_nothing(names: tuple[str, ...]) -> None:
     runs = [made(title, right, names=names, seed=i) for i, (title, right) in enumerate([("a", 0.3), (names[0], 0.7)])]

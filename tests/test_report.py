@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import json
 import re
 import time
@@ -305,6 +306,104 @@ def test_methods_by_encoders_have_a_table_of_their_own() -> None:
     assert title == "dclip" and values == [f"{100 * run.hits.mean():.1f}" for run in runs]
 
 
+def test_with_several_encoders_the_results_have_a_part_for_each() -> None:
+    runs = [made(title, 0.3 + 0.1 * i, seed=i) for i, title in enumerate(("classname", "dclip", "classname", "dclip"))]
+    runs = [replace(run, encoder=f"clip {i // 2}") for i, run in enumerate(runs)]
+    page = render(runs)
+    table = page[page.index('<h2 id="results">') : page.index('<h2 id="encoders">')]
+    heads = re.findall(r'scope="(rowgroup|row)"[^>]*><bdi>(.*?)</bdi>', table)
+    names = ("classname", "dclip")
+    parts = [[("rowgroup", f"with clip {i}"), *(("row", name) for name in names)] for i in (0, 1)]
+    assert heads == parts[0] + parts[1]
+    values = re.findall(r'<td class="number">([\d.]+)</td><td class="plot">', table)
+    assert values == [f"{100 * run.hits.mean():.1f}" for run in runs]
+
+
+def test_a_method_that_is_asked_for_is_shown_with_the_encoder_that_does_best() -> None:
+    runs = [replace(made("dclip", share, seed=i), encoder=f"clip {i}") for i, share in enumerate((0.4, 0.8, 0.6))]
+    runs += [replace(made("cupl", 0.9), encoder="clip 0")]
+    assert "<bdi>dclip with clip 1</bdi> is right in" in render(runs, "dclip")
+    assert "<bdi>dclip with clip 2</bdi> is right in" in render(runs, "dclip with clip 2")
+    with pytest.raises(InputError, match="no run is called 'dclp'; did you mean 'dclip'"):
+        render(runs, "dclp")
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_the_reliability_diagram_has_a_dot_for_each_bin_with_images(fitted: bool) -> None:
+    result = made(right=0.6, n=200)
+    best, rest = result.predictions.scores[:, 0], np.random.default_rng(1).uniform(0.02, 2.5, 200)
+    softmax = Softmax(10.0, 10 * best + rest)
+    result = replace(result, softmax=softmax, label_score=np.full(200, 0.5, dtype=np.float32))
+    if fitted:
+        other = Softmax(4.0, 4 * best + rest[::-1])
+        chosen = {"temperature": {"value": 4.0, "split": "<fish>", "images": 9}}
+        result = replace(result, fitted=other, chosen=chosen)
+        softmax = other
+    found: list[list[tuple[float, bool]]] = [[] for _ in range(15)]
+    for score, constant, hit in zip(result.predictions.scores[:, 0], softmax.log_normaliser, result.hits, strict=True):
+        sure = float(np.exp(softmax.scale * float(score) - constant))
+        found[min(int(np.ceil(sure * 15)) - 1, 14)].append((sure, bool(hit)))
+    page = render([result])
+    part = page[page.index('<h2 id="confidence">') :]
+    figure = re.findall(r"<figure>.*?</figure>", part, re.DOTALL)[fitted]
+    rows = re.findall(r"<tr><th scope=\"row\">.*?</tr>", figure)
+    cells = [[re.sub("<.*?>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows]
+    expected = [
+        [
+            f"{len(one)}",
+            f"{100 * sum(p for p, _ in one) / len(one):.1f}",
+            f"{100 * sum(h for _, h in one) / len(one):.1f}",
+        ]
+        for one in found
+        if one
+    ]
+    assert [row[1:] for row in cells] == expected and figure.count("<circle") == len(expected) > 3
+    assert ("fitted on &lt;fish&gt;" in figure) == fitted
+
+
+def follow_up(title: str = "cascade(dclip, differential, k=3)") -> Evaluation:
+    return replace(made(title, 0.8), method=repr(db.method("cascade(dclip, differential, k=3)")))
+
+
+def test_a_follow_up_has_the_reliability_of_its_first_stage_or_says_why_it_has_none() -> None:
+    softmax = Softmax(10.0, np.log(7) + 10 * np.linspace(0.3, 1, 140))
+    first = replace(made("dclip", 0.6), method=repr(db.method("dclip")), softmax=softmax)
+    first = replace(first, label_score=np.full(140, 0.5, dtype=np.float32))
+    told = "no probabilities after a follow-up"
+    beside, alone = render([first, follow_up()]), render([follow_up()])
+    assert "Reliability of dclip, the first stage" in beside and told in beside
+    assert "Reliability" not in alone and told in alone
+    other = render([replace(first, encoder="another"), follow_up()])  # whose probabilities are of other scores
+    assert "Reliability of" not in other
+
+
+def test_every_method_has_its_gap_between_groups_and_the_one_shown_has_all_groups() -> None:
+    group = tuple("even" if i % 2 == 0 else "<odd>" for i in range(140))
+    runs = [
+        replace(made(title, share, seed=i), group=group) for i, (title, share) in enumerate((("a", 0.4), ("b", 0.8)))
+    ]
+    page = render(runs)
+    rows = {row[0]: row for row in rows_of(page, "groups")}
+    shares = {}
+    for run in runs:
+        for name in ("even", "<odd>"):
+            hits = [bool(hit) for hit, of in zip(run.hits, group, strict=True) if of == name]
+            shares[run.title, name] = 100 * sum(hits) / len(hits)
+    assert rows["even"][2] == f"{shares['b', 'even']:.1f}" and rows["&lt;odd&gt;"][2] == f"{shares['b', '<odd>']:.1f}"
+    gaps = page[page.index("Of each method, the worst group") :]
+    gaps = gaps[: gaps.index("</table>")]
+    for title in ("a", "b"):
+        gap = abs(shares[title, "even"] - shares[title, "<odd>"])
+        assert re.search(rf"<bdi>{title}</bdi>.*?>{gap:.1f}<", gaps)
+
+
+def test_of_many_warnings_some_are_shown_and_the_others_are_folded() -> None:
+    page = render([replace(made(), warnings=tuple(f"warning {i}" for i in range(40)))])
+    part = page[page.index('<h2 id="left-out">') :]
+    first, _, rest = part.partition("<details><summary>28 more</summary>")
+    assert [first.count("<li>"), rest.partition("</details>")[0].count("<li>")] == [12, 28]
+
+
 def test_fifty_thousand_images_of_a_thousand_classes_stay_below_five_megabytes(tmp_path: Path) -> None:
     names = tuple(f"class number {i} of a thousand" for i in range(1000))
     results = [
@@ -427,6 +526,22 @@ def test_it_is_as_wide_as_the_screen(everything: Everything, show: Show) -> None
         assert page.run("document.documentElement.scrollWidth") <= wide
 
 
+def test_a_table_is_a_stop_of_the_keyboard_only_where_it_has_to_be_scrolled(everything: Everything, show: Show) -> None:
+    page = show(render(everything(NAMES)))
+    page.run("document.querySelectorAll('details').forEach((at) => { at.open = true; })")
+    over = "[...document.querySelectorAll('.wide')].map((at) => at.scrollWidth - at.clientWidth > 1)"
+    stops = "[...document.querySelectorAll('.wide')].map((at) => at.tabIndex === 0)"
+    shaded = "[...document.querySelectorAll('.wide')].map((at) => at.classList.contains('more'))"
+    for wide in (1280, 360):
+        page.size(wide, 800)
+        page.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        assert page.run(stops) == page.run(over) == page.run(shaded)
+        assert any(page.run(over)) == (wide == 360)
+    page.run("document.querySelectorAll('.wide').forEach((at) => { at.scrollLeft = 10_000; })")
+    page.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert not any(page.run(shaded)) and page.run(stops) == page.run(over)
+
+
 def test_printed_all_answers_are_open_and_no_control_is_left(everything: Everything, show: Show) -> None:
     page = show(render(everything(NAMES)))
     page.type("#gallery-text", "nothing is called so")
@@ -475,21 +590,41 @@ def test_the_keyboard_reaches_every_control_in_order(everything: Everything, sho
     assert outline == "solid"
 
 
+DOCS = Path(__file__).parents[1] / "docs"
 AXE = Path(__file__).parents[1] / "node_modules" / "axe-core" / "axe.min.js"
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("wide", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(everything: Everything, show: Show, scheme: str) -> None:
+@pytest.mark.parametrize("names", [NAMES, HOSTILE + MANY], ids=["plain", "hostile"])
+def test_axe_finds_nothing(everything: Everything, show: Show, names: tuple[str, ...], scheme: str, wide: int) -> None:
     if not AXE.is_file():
         pytest.skip("axe-core is not there, so accessibility was not checked: npm install --no-save axe-core")
-    page = show(render(everything(HOSTILE + MANY)), scheme=scheme)
+    page = show(render(everything(names)), scheme=scheme, wide=wide)
     page.run("document.querySelectorAll('details').forEach((at) => { at.open = true; })")
-    page.type("#class-text", "script")
+    if names != NAMES:
+        page.type("#class-text", "script")
     page.run(AXE.read_text(encoding="utf-8") + ";0")
     told = "v.id + ' ' + v.impact + ' ' + v.nodes[0].html.slice(0, 200)"
-    found = page.run(f"axe.run().then((r) => r.violations.map((v) => {told}))")
-    assert found == []
+    found = page.run(f"axe.run().then((r) => ({{passes: r.passes.length, found: r.violations.map((v) => {told})}}))")
+    assert found["found"] == [] and found["passes"] > 30
+
+
+@pytest.mark.slow
+def test_the_pictures_of_the_documentation_can_be_made_anew(chromium: browser.Browser, tmp_path: Path) -> None:
+    """All of them, from fewer birds; also that a real run has every part that they show."""
+    import report_pictures
+
+    report_pictures.take(report_pictures.report(tmp_path, 200), tmp_path)
+    anew, kept = ({path.name: size(path) for path in folder.glob("report-*.png")} for folder in (tmp_path, DOCS))
+    assert anew.keys() == kept.keys() and len(anew) == 7
+    assert all(anew[name][0] == kept[name][0] and anew[name][1] > 200 for name in anew)
+
+
+def size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
 
 
 # On the command line
@@ -507,6 +642,57 @@ def test_the_command_writes_one_file_of_all_runs_below_a_folder(run: Command, ke
     assert done.code == 0 and done.out == "" and "2 runs in" in done.err
     page = (tmp_path / "birds.html").read_text(encoding="utf-8")
     assert [row[0] for row in rows_of(page, "results")] == ["classname", "dclip"]
+
+
+@pytest.mark.filterwarnings("ignore::descbench.errors.DescbenchWarning")  # of texts that are too long
+def test_a_hostile_corpus_goes_all_the_way_and_runs_nothing(run: Command, show: Show, tmp_path: Path) -> None:
+    """Classes, descriptions, files, groups and a taxonomy of such names, from `evaluate` to the page in a browser."""
+    files = (
+        "<img src=x onerror=window.hit=7>",
+        '" onload="window.hit=8',
+        "\u202eright",
+        "y" * 200,
+        "\x01\x1b[31m",
+        "\udcff",
+    )
+    groups = ("</td><script>window.hit=9</script>", "\u202e" + "z" * 3000)
+    (tmp_path / "pictures").mkdir()
+    rows, of = [], [("path", "group")]
+    for i in range(2 * len(HOSTILE)):
+        path = tmp_path / "pictures" / f"{files[i % len(files)]}{i}.png"
+        Image.new("RGB", (32, 32), (i * 9, 99, 255 - i * 9)).save(path)
+        rows.append(json.dumps({"path": str(path), "label": HOSTILE[i % len(HOSTILE)]}))
+        if "\udcff" not in path.name:  # of which a csv file can say nothing
+            of.append((str(path), groups[i % 2]))
+    Path("birds.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    above = [("child", "parent"), *((name, f"<u onclick=window.hit={i % 2}>") for i, name in enumerate(HOSTILE))]
+    for file, lines in (("groups.csv", of), ("above.csv", above)):
+        with Path(file).open("w", encoding="utf-8", newline="") as opened:
+            csv.writer(opened).writerows(lines)
+    told = {i: [f"{name} is red", "null \x00 <b>bold</b>"] for i, name in enumerate(HOSTILE)}
+    db.Descriptions(told, names=dict(enumerate(HOSTILE))).save("birds.desc.json")
+    given = (
+        "-d",
+        "birds.desc.json",
+        "--groups",
+        "groups.csv",
+        "--taxonomy",
+        "above.csv",
+        "--no-baselines",
+        "-e",
+        "demo",
+    )
+    done = run("evaluate", "manifest:birds.jsonl", "-m", "truncated(dclip)", *given, "-o", "runs")
+    assert done.code == 0, done.err
+    assert run("report", "runs").code == 0
+    page = show(Path("report.html").read_text(encoding="utf-8"))
+    page.run("document.querySelectorAll('details').forEach((at) => { at.open = true; })")
+    assert page.run("typeof window.hit") == "undefined"
+    assert page.run("document.querySelectorAll('u, b').length") == 0
+    assert page.run("document.querySelectorAll('#gallery > li').length") == len(rows)
+    assert (page.errors, page.dialogs) == ([], 0)
+    assert [Path(url).name for url in page.requests] == ["report.html"]
+    assert page.run("document.documentElement.scrollWidth") <= 1280
 
 
 @pytest.mark.parametrize(

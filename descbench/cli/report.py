@@ -42,4 +42,5 @@ def command(
             report("reading runs", number, len(folders))
     page = render(loaded, detail)
     write_whole(output, page)
-    note(f"{len(loaded)} runs in {output}, {len(page.encode()) / 1e6:.1f} MB; open it in a browser")
+    runs_in = f"{len(loaded)} run" + ("" if len(loaded) == 1 else "s")
+    note(f"{runs_in} in {output}, {len(page.encode()) / 1e6:.1f} MB; open it in a browser")

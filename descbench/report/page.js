@@ -1,6 +1,6 @@
 "use strict";
-// What the page does beyond showing: filters over single images, and a search over all classes. Text from data only
-// ever becomes textContent.
+// What the page does beyond showing: filters over single images, a search over all classes, and what tables that are
+// wider than the page need. Text from data only ever becomes textContent.
 (() => {
   const $ = (id) => document.getElementById(id);
   const folded = (text) => text.normalize("NFKD").toLowerCase();
@@ -64,6 +64,19 @@
     search.addEventListener("input", find);
     search.addEventListener("submit", (event) => event.preventDefault());
   }
+
+  // A table that fits needs no stop of the keyboard; one that goes on to the right shows a shadow there.
+  const look = (at) => {
+    const over = at.scrollWidth - at.clientWidth;
+    if (over > 1) at.tabIndex = 0; else at.removeAttribute("tabindex");
+    at.classList.toggle("more", over - at.scrollLeft > 1);
+  };
+  const wide = [...document.querySelectorAll(".wide")], lookAtAll = () => wide.forEach(look);
+  for (const at of wide) at.addEventListener("scroll", () => look(at), { passive: true });
+  addEventListener("resize", lookAtAll);
+  document.addEventListener("toggle", lookAtAll, true); // of a <details>
+  document.addEventListener("input", lookAtAll);
+  lookAtAll();
 
   // A browser that cannot open a closed <details> by style alone has it opened for the time of printing.
   const closed = new Set();

@@ -44,18 +44,22 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """The runs of a report: `main` ones, the `controls` of each by their names, and the one that is shown in detail."""
+    """The runs of a report: `main` ones, the `controls` of each by their names, and the one that is shown in detail.
+
+    `names` tell a run from all others; `titles` from those with the same encoder, where a table is parted by encoders.
+    """
 
     main: tuple[Run, ...]
     names: tuple[str, ...]
+    titles: tuple[str, ...]
     controls: Mapping[int, Mapping[str, tuple[Run, ...]]]  # by the place in `main`
     focus: int
     base: int
 
     @classmethod
     def of(cls, runs: Sequence[Run], focus: str = "") -> Runs:
-        """Tell methods from the controls of others. `focus` is the title of the run that is shown in detail; else it
-        is the one with the highest accuracy."""
+        """Tell methods from the controls of others. `focus` is the name or title of the run that is shown in detail, of
+        several the one with the highest accuracy; without it that of all of them."""
         places: dict[tuple[str, str, str], list[Run]] = {}
         for run in runs:
             places.setdefault((run.images, run.result.encoder, run.result.method), []).append(run)
@@ -72,14 +76,33 @@ class Runs:
                 used |= {id(one) for kind in of.values() for one in kind}
         main = tuple(run for run in runs if id(run) not in used)
         names = tuple(_distinct(names_of([run.result for run in main])))
-        place = max(range(len(main)), key=lambda i: (float(main[i].result.hits.mean()), -i))
+        titles = list(names)
+        if len(encoders := {run.result.encoder for run in main}) > 1:
+            for encoder in encoders:
+                same = [i for i, run in enumerate(main) if run.result.encoder == encoder]
+                for i, title in zip(same, _distinct([main[i].result.title for i in same]), strict=True):
+                    titles[i] = title
+        asked = list(range(len(main)))
         if focus:
-            if focus not in names:
-                meant = nearest(focus, names) or "."
-                raise InputError(f"no run is called {focus!r}{meant} There are: {listed(names, 20)}")
-            place = names.index(focus)
+            asked = [i for i in asked if names[i] == focus] or [i for i in asked if titles[i] == focus]
+            if not asked:
+                called = list(dict.fromkeys([*titles, *names]))
+                meant = nearest(focus, called) or "."
+                raise InputError(f"no run is called {focus!r}{meant} There are: {listed(called, 20)}")
+        place = max(asked, key=lambda i: (float(main[i].result.hits.mean()), -i))
         controls = {i: found[id(run)] for i, run in enumerate(main) if id(run) in found}
-        return cls(main, names, controls, place, base_of(main, place))
+        return cls(main, names, tuple(titles), controls, place, base_of(main, place))
+
+    @cached_property
+    def parts(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Places in `main` by encoders, with what each is called; "" where all runs have the same."""
+        encoders = dict.fromkeys(run.result.encoder for run in self.main)
+        if len(encoders) == 1:
+            return (("", tuple(range(len(self.main)))),)
+        return tuple(
+            (f"with {encoder}", tuple(i for i, run in enumerate(self.main) if run.result.encoder == encoder))
+            for encoder in encoders
+        )
 
     @property
     def shown(self) -> Run:

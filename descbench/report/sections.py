@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from descbench.calibration import Softmax
 from descbench.comparison import Comparison, Controlled, against, compare, verdict
 from descbench.descriptions import Descriptions
 from descbench.edits import edited
 from descbench.errors import DescbenchError
 from descbench.evaluation import Confidence
 from descbench.groups import Groups
-from descbench.markup import clean, name, table
+from descbench.markup import clean, element, name, shortened, table
 from descbench.methods.cascade import stages_of
 from descbench.published import dataset_of, published
 from descbench.report import gallery, shapes
@@ -30,6 +31,7 @@ USES = 8  # at either end of what they are worth
 PAIRS = 8  # of confused classes
 BINS = 15  # of a reliability diagram, as in the metric
 POINTS = 150  # of a curve
+SAID = 12  # warnings at once
 FEWEST = 10  # images from which a diagram says something
 CLASSES = 20_000  # that the search looks through
 WHOSE = {"answer": "of the answer", "rival": "of the other", "both": "of both"}
@@ -61,6 +63,14 @@ def counted(n: int, what: str) -> str:
     return f"{n:,} {what}" + ("" if n == 1 else "es" if what.endswith("s") else "s")
 
 
+def similarity(value: float) -> str:
+    return f"{value:.3f}".replace("-", "−")
+
+
+def seconds(value: float) -> str:
+    return "< 0.1" if 0 < value < 0.05 else f"{value:,.1f}"
+
+
 def p_value(p: float) -> str:
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
 
@@ -70,8 +80,8 @@ def heading(runs: Runs) -> dict[str, Any]:
     result = runs.shown.result
     top = result.metrics["top1"]
     lead = (
-        f" is right in {percent(top.value)} % of {top.n:,} images of {len(result.predictions.vocabulary):,} classes "
-        f"(95 % interval {span(top.low, top.high)})."
+        f" is right in {percent(top.value)}\u00a0% of {top.n:,} images of "
+        f"{len(result.predictions.vocabulary):,} classes (95\u00a0% interval {span(top.low, top.high)})."
     )
     found: dict[str, Any] = {
         "dataset": name(result.dataset),
@@ -95,25 +105,25 @@ def results(runs: Runs) -> dict[str, Any]:
     datasets = {run.result.dataset for run in runs.main}
     protocols = {run.result.protocol for run in runs.main}
     others_found = [_published(run) for run in runs.main]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for i, (run, top) in enumerate(zip(runs.main, tops, strict=True)):
         metrics = run.result.metrics
         rows.append(
             {
-                "name": name(runs.names[i]),
+                "name": name(runs.titles[i]),
                 "focus": i == runs.focus,
                 "dataset": name(run.result.dataset) if len(datasets) > 1 else "",
                 "value": percent(top.value),
                 "span": span(top.low, top.high),
                 "chart": shapes.interval(axis, top.value, top.low, top.high, kind="ours" if i == runs.focus else ""),
-                "others": [_metric(metrics[key]) if key in metrics else "" for key in others],
+                "others": [_metric(metrics[key]) if key in metrics else "–" for key in others],
                 "right": f"{int(run.result.hits.sum()):,} of {top.n:,}",
                 "protocol": name(run.result.protocol, 200) if protocols != {"inductive"} else "",
                 "published": name(others_found[i], 200),
             }
         )
     return {
-        "rows": rows,
+        "parts": [(name(title) if title else "", [rows[i] for i in places]) for title, places in runs.parts],
         "others": [TITLES[key] for key in others],
         "scale": shapes.scale(axis),
         "datasets": len(datasets) > 1,
@@ -172,8 +182,8 @@ def paired(runs: Runs) -> list[dict[str, Any]] | None:
         order = [base, *(j for j in same if j != base)]
         if len(order) < 2:
             continue
-        compared = compare([runs.main[j].result for j in order], [runs.names[j] for j in order])
-        found.append(_paired(compared))
+        compared = compare([runs.main[j].result for j in order], [runs.titles[j] for j in order])
+        found.append(_paired(compared) | {"encoder": name(run.result.encoder) if len(runs.parts) > 1 else ""})
     return found or None
 
 
@@ -312,6 +322,7 @@ def answers(runs: Runs, pictures: Mapping[str, str]) -> dict[str, Any] | None:
                     for reason in one.reasons
                 ],
                 "stage": name(one.stage, 120),
+                "best": [(name(called, 60), f"{score:.4f}") for called, score in one.scores],
             }
         )
     counts = {kind: sum(kind in card["kinds"].split() for card in cards) for kind in ("right", "wrong", "changed")}
@@ -359,6 +370,7 @@ def descriptions(runs: Runs) -> dict[str, Any] | None:
         parts.append(
             {
                 "name": name(names.get(id_, told.names.get(id_, id_)), 80),
+                "called": shortened(names.get(id_, told.names.get(id_, id_)), 80),
                 "said": ", ".join(said),
                 "rows": [_text(text, known.get((id_, text)), text in mine) for text in told.classes[id_]],
             }
@@ -395,22 +407,29 @@ def _texts(run: Run) -> Descriptions | None:
 
 def _used(runs: Runs) -> Run | None:
     """The run that says what descriptions are worth: the one shown or, of a follow-up, that of its first stage."""
+    if runs.shown.uses:
+        return runs.shown
+    first = _first_stage(runs)
+    return first if first and first.uses else None
+
+
+def _first_stage(runs: Runs) -> Run | None:
+    """Of a follow-up, the run of its first stage over the same images by the same encoder, where there is one."""
     run = runs.shown
-    if run.uses:
-        return run
     try:
-        first = repr(stages_of(spelled(run.result.method))[0])
+        first, *more = stages_of(spelled(run.result.method))
     except DescbenchError:
         return None
-    return next((one for one in runs.main if alike(one, run) and one.result.method == first and one.uses), None)
+    same = (one for one in runs.main if more and alike(one, run) and one.result.method == repr(first))
+    return next(same, None)
 
 
 def _text(text: str, use: Use | None, by_hand: bool) -> dict[str, Any]:
     return {
         "text": name(text, 400),
         "edited": by_hand,
-        "own": "" if use is None or use.own != use.own else f"{use.own:.3f}",
-        "other": "" if use is None or use.others != use.others else f"{use.others:.3f}",
+        "own": "" if use is None or use.own != use.own else similarity(use.own),
+        "other": "" if use is None or use.others != use.others else similarity(use.others),
         "gained": "" if use is None else f"{use.gained:,}",
         "lost": "" if use is None else f"{use.lost:,}",
     }
@@ -422,25 +441,16 @@ def confidence(runs: Runs) -> dict[str, Any] | None:
     if len(result.labels) < FEWEST:
         return None
     figures = []
-    if result.softmax is not None:
-        bins = _bins(result.softmax.of(result.predictions.scores[:, 0]), result.hits)
-        error = result.metrics["ece"]
-        figures.append(
-            {
-                "chart": shapes.reliability([one[2:] for one in bins], "Reliability"),
-                "caption": f"Of answers with this confidence, the share that is right; a larger dot stands for more "
-                f"images. Expected calibration error over {BINS} bins: {percent(error.value)} points "
-                f"({span(error.low, error.high)}).",
-                "table": table(
-                    ["confidence, %", "images", "mean, %", "right, %"],
-                    [
-                        (f"{100 * low:.0f} to {100 * high:.0f}", f"{n:,}", percent(said), percent(right))
-                        for low, high, said, right, n in bins
-                    ],
-                    numbers=(1, 2, 3),
-                ),
-            }
-        )
+    of = runs.shown if result.softmax is not None else _first_stage(runs)
+    without = ""
+    if of is not runs.shown:
+        without = "There are no probabilities after a follow-up, since its scores are of some classes only"
+        without += f"; those of {clean(of.result.title)}, its first stage, stand beside." if of else "."
+    if of is not None and of.result.softmax is not None:
+        whose = "" if of is runs.shown else f" of {clean(of.result.title)}, the first stage"
+        figures.append(_reliability(of, of.result.softmax, f"Reliability{whose}", "ece"))
+        if of.result.fitted is not None:
+            figures.append(_reliability(of, of.result.fitted, f"Reliability{whose}, fitted", "ece_fitted"))
     by: Confidence = "margin" if result.softmax is None else "probability"
     found = result.abstention(by)
     wanted = np.arange(1, 11) / 10
@@ -451,6 +461,7 @@ def confidence(runs: Runs) -> dict[str, Any] | None:
     what = "probability" if by == "probability" else "lead over the second class"
     figures.append(
         {
+            "title": "Accuracy by coverage",
             "chart": shapes.curve(line, "Accuracy by coverage", "answered, %", "right of these, %"),
             "caption": f"Where the answers with the lowest {what} are withheld: how many are given, and how many of "
             f"these are right. Mean risk over all coverages (AURC): {percent(found.area)} %.",
@@ -464,7 +475,31 @@ def confidence(runs: Runs) -> dict[str, Any] | None:
             ),
         }
     )
-    return {"figures": figures}
+    return {"figures": figures, "without": without}
+
+
+def _reliability(run: Run, softmax: Softmax, title: str, key: str) -> dict[str, Any]:
+    """A reliability diagram, its words and its numbers; `key` is its error among the metrics."""
+    result = run.result
+    bins = _bins(softmax.of(result.predictions.scores[:, 0]), result.hits)
+    error, fitted = result.metrics[key], result.chosen.get("temperature")
+    said = "Of answers with this confidence, the share that is right; a larger dot stands for more images."
+    if key == "ece_fitted" and isinstance(fitted, Mapping):
+        said = f"The same at the temperature that was fitted on {shortened(fitted.get('split', 'other images'))}."
+    return {
+        "title": title,
+        "chart": shapes.reliability([one[2:] for one in bins], title),
+        "caption": f"{said} Expected calibration error over {BINS} bins: {percent(error.value)} points "
+        f"({span(error.low, error.high)}).",
+        "table": table(
+            ["confidence, %", "images", "mean, %", "right, %"],
+            [
+                (f"{100 * low:.0f} to {100 * high:.0f}", f"{n:,}", percent(said), percent(right))
+                for low, high, said, right, n in bins
+            ],
+            numbers=(1, 2, 3),
+        ),
+    }
 
 
 def _bins(confidence: np.ndarray, hits: np.ndarray) -> list[tuple[float, float, float, float, int]]:
@@ -480,53 +515,75 @@ def _bins(confidence: np.ndarray, hits: np.ndarray) -> list[tuple[float, float, 
 
 def open_set(runs: Runs) -> dict[str, Any] | None:
     """Whether images of none of the classes are told from the others, of every run that saw some."""
-    rows = []
-    for run, called in zip(runs.main, runs.names, strict=True):
-        unknown, metrics = run.result.unknown, run.result.metrics
-        if unknown is None:
-            continue
-        for kind in ("score", "probability"):
-            if f"auroc_{kind}" in metrics:
-                auroc, fpr = metrics[f"auroc_{kind}"], metrics[f"fpr95_{kind}"]
-                rows.append(
-                    [name(called), f"largest {kind}", name(unknown.name, 60), f"{len(unknown):,}",
-                     f"{percent(auroc.value)} ({span(auroc.low, auroc.high)})",
-                     f"{percent(fpr.value)} ({span(fpr.low, fpr.high)})"]
-                )  # fmt: skip
-    if not rows:
+    parts: dict[str, list[list[object]]] = {}
+    seen: dict[str, None] = {}
+    for title, places in runs.parts:
+        for i in places:
+            unknown, metrics = runs.main[i].result.unknown, runs.main[i].result.metrics
+            if unknown is None:
+                continue
+            seen[f"{len(unknown):,} of {clean(unknown.name)[:200]}"] = None
+            for kind in ("score", "probability"):
+                if f"auroc_{kind}" in metrics:
+                    both = (metrics[f"auroc_{kind}"], metrics[f"fpr95_{kind}"])
+                    shares = (part for one in both for part in (percent(one.value), span(one.low, one.high)))
+                    again = kind == "probability" and "auroc_score" in metrics
+                    called = element("span", name(runs.titles[i]), class_="again" if again else None)
+                    parts.setdefault(title, []).append([called, kind, *shares])
+    if not parts:
         return None
-    head = ["method", "told apart by", "unknown images", "how many", "AUROC, %", "false alarms at 95 % recall, %"]
+    head = ["method", "by the largest", "AUROC, %", "interval", "false alarms, %", "interval"]
     return {
         "id": "unknown",
         "title": "Images of none of the classes",
-        "lead": "AUROC is how often an image of the classes scores above one of none of them; 50 is chance. False "
-        "alarms: how many unknown images pass where 95 % of the known ones do. With 95 % intervals.",
-        "table": table(head, rows, numbers=(3, 4, 5)),
+        "lead": f"Unknown images: {'; '.join(seen)}. AUROC is how often an image of the classes has a larger score or "
+        "probability than one of none of them; 50 is chance. False alarms: how many unknown images pass where 95 % of "
+        "the known ones do. With 95 % intervals.",
+        "table": table(head, parts, numbers=range(2, 6)),
     }
 
 
 def groups(runs: Runs) -> dict[str, Any] | None:
-    """Accuracy by group of every run whose images have groups, and its gap from the worst to the best."""
-    rows, said = [], []
-    for run, called in zip(runs.main, runs.names, strict=True):
-        if (found := run.result.groups) is None:
-            continue
-        few = found.rows if len(found.rows) <= 2 * USES else (*found.rows[:USES], *found.rows[-USES:])
-        for row in few:
-            top = row.accuracy
-            rows.append([name(called), name(row.name), f"{top.n:,}", percent(top.value), span(top.low, top.high)])
-        said.append(_gap(called, found, len(few)))
-    if not rows:
+    """Accuracy by group of the run that is shown, and of every run how far its worst group is behind its best."""
+    every = {i: found for i, run in enumerate(runs.main) if (found := run.result.groups) is not None}
+    if not every:
         return None
-    return {
-        "id": "groups",
-        "title": "Groups of images",
-        "lead": clean(
-            "The worst group first, with Wilson's 95 % intervals. p is how often a gap as large arises where the same "
-            f"images are dealt out to groups at random. {' '.join(said)}"
-        ),
-        "table": table(["method", "group", "images", "top-1, %", "interval"], rows, numbers=(2, 3, 4)),
+    place = runs.focus if runs.focus in every else next(iter(every))
+    shown = every[place]
+    few = shown.rows if len(shown.rows) <= 2 * USES else (*shown.rows[:USES], *shown.rows[-USES:])
+    axis = shapes.Axis.around([end for row in few for end in (row.accuracy.low, row.accuracy.high)], 0, 1)
+    rows = [
+        {
+            "name": name(row.name),
+            "n": f"{row.accuracy.n:,}",
+            "value": percent(row.accuracy.value),
+            "chart": shapes.interval(axis, row.accuracy.value, row.accuracy.low, row.accuracy.high),
+            "span": span(row.accuracy.low, row.accuracy.high),
+        }
+        for row in few
+    ]
+    head = ["method", "worst group", "top-1, %", "best group", "top-1, %", "points between", "interval", "p"]
+    gaps = {
+        title: [[name(runs.titles[i]), *_ends(every[i])] for i in places if i in every] for title, places in runs.parts
     }
+    return {
+        "method": name(runs.names[place]),
+        "said": clean(_gap(runs.names[place], shown, len(few))),
+        "rows": rows,
+        "scale": shapes.scale(axis),
+        "gaps": table(head, gaps, "Of each method, the worst group and the best.", numbers=(2, 4, 5, 6, 7))
+        if len(every) > 1
+        else "",
+    }
+
+
+def _ends(found: Groups) -> list[object]:
+    """The worst group and the best with what lies between them, (7,) cells."""
+    worst, best = found.worst, found.best
+    ends = [name(worst.name, 60), percent(worst.accuracy.value), name(best.name, 60), percent(best.accuracy.value)]
+    if found.gap is None:
+        return [*ends, "–", "–", "–"]
+    return [*ends, percent(found.gap.value), span(found.gap.low, found.gap.high, sign=True), p_value(found.p)]
 
 
 def _gap(called: str, found: Groups, shown: int) -> str:
@@ -546,13 +603,16 @@ def _gap(called: str, found: Groups, shown: int) -> str:
 
 def levels(runs: Runs) -> dict[str, Any] | None:
     """Accuracy at each level of the taxonomy, of every run that has one."""
-    rows = []
-    for run, called in zip(runs.main, runs.names, strict=True):
-        for level in run.result.levels() if run.result.taxonomy is not None else ():
-            top, mean = level.accuracy, level.balanced
-            shares = (part for one in (top, mean) for part in (percent(one.value), span(one.low, one.high)))
-            rows.append([name(called), f"{level.nodes:,}", *shares])
-    if not rows:
+    parts: dict[str, list[list[object]]] = {}
+    for title, places in runs.parts:
+        for i in places:
+            result = runs.main[i].result
+            for number, level in enumerate(result.levels() if result.taxonomy is not None else ()):
+                both = (level.accuracy, level.balanced)
+                shares = (part for one in both for part in (percent(one.value), span(one.low, one.high)))
+                called = element("span", name(runs.titles[i]), class_="again" if number else None)
+                parts.setdefault(title, []).append([called, f"{level.nodes:,}", *shares])
+    if not parts:
         return None
     return {
         "id": "levels",
@@ -560,7 +620,7 @@ def levels(runs: Runs) -> dict[str, Any] | None:
         "lead": "An answer is right at a level where it lies in the same node as the label: of all images, and as the "
         "mean over the nodes. The last level is that of the classes. With 95 % intervals.",
         "table": table(
-            ["method", "nodes", "right, %", "interval", "mean per node, %", "interval"], rows, numbers=range(1, 6)
+            ["method", "nodes", "right, %", "interval", "mean per node, %", "interval"], parts, numbers=range(1, 6)
         ),
     }
 
@@ -604,17 +664,27 @@ def _control(row: Controlled, axis: shapes.Axis) -> dict[str, Any]:
 
 def cost(runs: Runs) -> dict[str, Any] | None:
     """What the language model was sent and said, and how long each step took."""
-    columns: dict[str, str] = {}
+    columns: dict[str, None] = {}
     rows = []
-    for run, called in zip(runs.main, runs.names, strict=True):
-        usage, timings = run.result.usage, run.result.timings
-        found = {key.replace("_", " "): f"{value:,}" for key, value in usage.items()}
-        found |= {f"{key.replace('_', ' ')}, s": f"{value:.1f}" for key, value in timings.items()}
-        columns |= dict.fromkeys(found, "")
-        rows.append((name(called), found))
+    for run in runs.main:
+        found = {f"{key.replace('_', ' ')}, s": seconds(value) for key, value in run.result.timings.items()}
+        found |= {key.replace("_", " "): f"{value:,}" for key, value in run.result.usage.items()}
+        columns |= dict.fromkeys(found)
+        rows.append(found)
     if not columns:
         return None
-    return {"columns": list(columns), "rows": [(called, [row.get(c, "") for c in columns]) for called, row in rows]}
+    return {
+        "table": table(
+            ["method", *columns],
+            {
+                title: [[name(runs.titles[i]), *(rows[i].get(column, "–") for column in columns)] for i in places]
+                for title, places in runs.parts
+            },
+            "What the language model read and wrote, and how long each step took. What a cache gave costs nothing and "
+            "takes no time.",
+            numbers=range(1, len(columns) + 1),
+        )
+    }
 
 
 def left_out(runs: Runs) -> dict[str, Any] | None:
@@ -624,15 +694,15 @@ def left_out(runs: Runs) -> dict[str, Any] | None:
     for run, called in zip(runs.main, runs.names, strict=True):
         counts, result = run.result.counts, run.result
         if counts.get("unlabelled"):
-            facts[f"{counts['unlabelled']:,} images of {clean(result.dataset)} have no label."] = None
+            facts[f"Without a label: {counted(counts['unlabelled'], 'image')} of {clean(result.dataset)}."] = None
         if "limit" in counts:
             facts[f"A partial run: {counts['limit']:,} of {counts['available']:,} images, drawn by --limit."] = None
         if counts.get("undescribed"):
-            facts[f"{clean(called)}: {counts['undescribed']:,} classes have no description."] = None
+            facts[f"{clean(called)}: without a description, {counted(counts['undescribed'], 'class')}."] = None
         if result.ties:
             facts[
-                f"{clean(called)}: in {result.ties:,} images the best two scores are nearer than 1e-6, and rounding "
-                "may decide."
+                f"{clean(called)}: in {counted(result.ties, 'image')} the best two scores are nearer than 1e-6, "
+                "and rounding may decide."
             ] = None
         for text in result.warnings:
             facts[f"{clean(called)}: {clean(text)}"] = None
@@ -640,8 +710,10 @@ def left_out(runs: Runs) -> dict[str, Any] | None:
     if not facts and not failures:
         return None
     shown = [(name(source, 90), name(reason, 200)) for source, reason in list(failures)[:50]]
+    said = [shortened(fact, 600) for fact in facts]
     return {
-        "facts": list(facts),
+        "facts": said[:SAID],
+        "further": said[SAID:],
         "failures": shown,
         "failed": counted(len(failures), "image"),
         "more": max(0, len(failures) - 50),
