@@ -7,7 +7,7 @@ UV ?= uv
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow parity check format bench docs methods-table demo-models
+.PHONY: help demo test test-slow parity check format bench docs pictures methods-table demo-models
 
 help: ## List these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ bench: .venv/.installed ## Run every benchmark
 docs: .venv/.documented ## Build the documentation as a site, into build/site
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo "build/site/index.html"
+
+pictures: .venv/.installed ## Make the report's pictures in docs/ anew, from the demo's birds (two minutes)
+	@HF_HUB_OFFLINE=1 $(BIN)/python tests/report_pictures.py
 
 methods-table: .venv/.installed ## Run every method and its controls on the demo's birds, into docs/methods-table.md
 	$(BIN)/descbench demo --every --into docs/methods-table.md

@@ -200,10 +200,11 @@ class Page:
     def dialogs(self) -> int:
         return len(self._events("Page.javascriptDialogOpening"))
 
-    def picture(self, path: Path) -> None:
-        """A screenshot of the whole page."""
+    def picture(self, path: Path, top: float = 0, bottom: float | None = None) -> None:
+        """A screenshot of the whole page, or of what lies between two heights of it."""
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        high = (size["height"] if bottom is None else bottom) - top
+        clip = {"x": 0, "y": top, "width": size["width"], "height": high, "scale": 1}
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
         path.write_bytes(base64.b64decode(shot["data"]))
 

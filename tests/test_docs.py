@@ -9,6 +9,7 @@ each of their own would load torch; but `descbench ls`, which does not, is run a
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -141,6 +142,39 @@ def test_the_layers_of_the_design_are_those_that_are_tested() -> None:
     there = {path.name.removesuffix(".py") for path in (TOP / "descbench").iterdir()}
     tested = [{room for room in rooms.split() if room in there} for rooms in ROWS]
     assert [set(row.split(", ")) for row in rows] == [row for row in tested if row]
+
+
+def test_every_public_name_stands_in_the_reference() -> None:
+    import descbench
+
+    entries = re.findall(r"^::: ([\w.]+)$", (TOP / "docs" / "reference.md").read_text(encoding="utf-8"), re.MULTILINE)
+    homes = {name: getattr(descbench, name).__module__ for name in descbench.__all__}
+    assert [name for name, home in homes.items() if not {home, f"{home}.{name}"} & {*entries}] == []
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(own_folder: Path) -> None:
+    if importlib.util.find_spec("mkdocs") is None:
+        pytest.skip("mkdocs is not installed, so the site was not built: make docs")
+    build = (sys.executable, "-m", "mkdocs", "build", "--config-file", TOP / "mkdocs.yml")
+    made = subprocess.run(
+        [*build, "--site-dir", own_folder / "site"],
+        capture_output=True, text=True, timeout=300, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    pages = [path.relative_to(own_folder / "site").as_posix() for path in (own_folder / "site").rglob("index.html")]
+    assert {f"{path.stem}/index.html" for path in (TOP / "docs").glob("*.md")} <= {*pages}
+    tour = (own_folder / "site" / "tour" / "index.html").read_text(encoding="utf-8")
+    assert "adds to the lead" in tour and "Warning" not in tour  # it ran, and said nothing on the side
+
+
+def test_every_picture_says_what_it_shows_and_is_small() -> None:
+    pictures = re.compile(r"!\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
+    found = [(page, one) for page in PAGES for one in pictures.finditer(page.read_text(encoding="utf-8"))]
+    assert [name(page) for page, one in found if len(one["text"].split()) < 5] == []
+    files = {(page.parent / one["target"]).resolve() for page, one in found}
+    assert {path for path in (TOP / "docs").iterdir() if path.suffix in (".png", ".svg")} == files
+    assert sum(path.stat().st_size for path in files) < 500_000
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
