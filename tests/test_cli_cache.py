@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
 from conftest import Run
+from faults import only_read
 
 from descbench.prompts import Question, Reply
-from descbench.store import ReplyStore
+from descbench.store import CachedEncoder, ReplyStore
 from descbench.store.replies import canonical, plain_request
+from descbench.testing import FakeEncoder
 
 
 @pytest.fixture
@@ -67,6 +70,26 @@ def test_prune_deletes_only_when_told_twice(run: Run, kept: ReplyStore) -> None:
     assert "0 replies would be deleted" in run("cache", "prune", "--before", "2000-01-01").err
     assert "3 replies deleted; 0 are left" in run("cache", "prune", "--llm", "openai:gpt-7", "--yes").err
     assert len(kept) == 0
+
+
+def test_a_cache_that_may_only_be_read_is_shown_and_not_pruned(run: Run) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        where = ("--cache-dir", folder)
+        store = ReplyStore(Path(folder, "replies.sqlite"))
+        question = Question("What does a hen look like?", prompt="dclip")
+        store.keep(canonical(plain_request("f", question)), question, Reply("- a comb"), "openai:gpt-7")
+        store.close()
+        CachedEncoder(FakeEncoder(), Path(folder, "features")).encode_texts(["a hen"])
+        with only_read(Path(folder)):
+            done = run("cache", "ls", *where)
+            assert done.code == 0 and "1 replies" in done.out and "0 images, 1 texts" in done.out
+            assert "- a comb" in run("cache", "show", "hen look", *where).out
+            assert len(run("cache", "export", *where).out.splitlines()) == 1
+            assert "1 replies would be deleted" in run("cache", "prune", "--prompt", "dclip", *where).err
+            for what in (["--prompt", "dclip"], ["--features"]):
+                done = run("cache", "prune", *what, "--yes", *where)
+                assert done.code == 2 and "writable" in done.err and len(done.err.splitlines()) == 1
+        assert "1 replies deleted" in run("cache", "prune", "--prompt", "dclip", "--yes", *where).err
 
 
 @pytest.mark.parametrize("command", [["ls"], ["show", "hen"], ["export"], ["prune", "--superseded"]])

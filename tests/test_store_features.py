@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+from faults import only_read, room
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
+from descbench.datasets import DATASETS
+from descbench.embedding import embed, keep
 from descbench.errors import DescbenchWarning, InputError
 from descbench.store import CachedEncoder
 from descbench.store import features as module
 from descbench.store import shards as shards_module
+from descbench.store.features import kept_encoders
 from descbench.store.shards import Shards
+from descbench.testing import FakeEncoder
 
 
 class Hashing:
@@ -319,5 +328,153 @@ def test_meta_says_whose_features_they_are(tmp_path: Path) -> None:
     cached = CachedEncoder(Hashing(), tmp_path)
     cached.encode_texts(["a"])
     meta = json.loads((cached.folder / "meta.json").read_text())
-    assert meta == {"name": "hashing", "spelling": "hashing", "fingerprint": "hashing/1", "logit_scale": 42.5}
+    about = {"name": "hashing", "spelling": "hashing", "fingerprint": "hashing/1", "logit_scale": 42.5}
+    assert meta == {"format": 2, **about}
     assert len(cached.folder.name) == 16
+
+
+def test_what_another_version_wrote_is_named_and_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for version in (1, 3):
+        monkeypatch.setattr(module, "_FORMAT", version)
+        CachedEncoder(Hashing(), tmp_path).encode_texts(["a"])
+    monkeypatch.undo()
+    inner = Hashing()
+    CachedEncoder(inner, tmp_path).encode_texts(["a"])
+    assert inner.seen == ["a"]
+    kept = {one.spelling: one.texts for one in kept_encoders(tmp_path)}
+    of = "hashing (of {} descbench: not used)".format
+    assert kept == {"hashing": 1, of("an earlier"): 0, of("a newer"): 0}
+
+
+def test_whoever_may_read_the_folder_may_read_what_is_kept(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        cached = CachedEncoder(Hashing(), tmp_path)
+        cached.encode_texts(["a"])
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in cached.folder.iterdir()} == {0o640}
+
+
+def test_a_row_that_two_made_at_once_counts_once(tmp_path: Path) -> None:
+    one, two = (Shards(tmp_path, "images", "someone") for _ in range(2))
+    one.add(["a", "b"], rows_of(["a", "b"]))
+    two.add(["b", "c"], rows_of(["b", "c"]))
+    assert len(one) == len(two) == 3
+
+
+def test_a_disk_that_is_full_is_one_clear_line_and_what_was_kept_before_stays(tmp_path: Path) -> None:
+    cached = CachedEncoder(Hashing(), tmp_path)
+    few, many = [f"few {i}" for i in range(9)], [f"many {i}" for i in range(9000)]
+    with room(20_000):
+        cached.keep_images(few, rows_of(few))
+        with pytest.raises(InputError, match=r"cannot be written: File too large\. .* see that the disk has room"):
+            cached.keep_images(many, rows_of(many))
+    assert len(list(cached.folder.iterdir())) == 2  # the shard of the few, and meta.json: nothing half
+    known, found = CachedEncoder(Hashing(loadable=False), tmp_path).recall_images([*few, *many])
+    assert known.sum() == 9 and np.array_equal(found, rows_of(few))
+
+
+def test_shards_that_cannot_be_merged_for_want_of_room_stay(tmp_path: Path) -> None:
+    cached = CachedEncoder(Hashing(), tmp_path)
+    texts = [f"text {i}" for i in range(1000)]
+    cached.encode_texts(texts[:500])
+    cached.encode_texts(texts[500:])
+    with room(shards(tmp_path)[0].stat().st_size + 1000):
+        cached.tidy()
+    assert len(shards(tmp_path)) == 2 and not list(tmp_path.rglob(".*"))
+    warm = CachedEncoder(Hashing(loadable=False), tmp_path)
+    assert np.array_equal(warm.encode_texts(texts).numpy(), rows_of(texts))
+
+
+def test_a_cache_that_may_only_be_read_serves_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = DATASETS["demo"].from_spec("n=12")
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder, "features")
+        first = embed(data, CachedEncoder(FakeEncoder(), root))
+        CachedEncoder(FakeEncoder(), root).encode_texts(["a"])
+        with only_read(Path(folder)):
+            warm = CachedEncoder(FakeEncoder(), root)
+            kept = keep(data, warm)  # merges no shards, and writes no list
+            assert (kept.encoded, kept.listing) == (0, next(warm.folder.glob("sets/*.parquet")))
+            assert np.array_equal(embed(data, warm).features, first.features)
+            assert warm.encode_texts(["a"]).shape[0] == 1
+            monkeypatch.setattr("descbench.store.sets._GROUP", 4)  # a long list is written on the way
+            part = DATASETS["demo"].from_spec("n=9")
+            with pytest.warns(DescbenchWarning, match=r"list of the samples of demo:n=9 cannot .* found without it"):
+                assert keep(part, warm).listing is None
+            for new in (lambda: warm.encode_texts(["new"]), lambda: keep(DATASETS["demo"].from_spec("n=13"), warm)):
+                with pytest.raises(InputError, match=r"cannot be written: Permission denied\. Make it writable"):
+                    new()
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import numpy as np
+from descbench.store.shards import Shards
+
+shelf = Shards(Path(sys.argv[1]), "images", "someone")
+for shard in range(1000):
+    shelf.add([f"{shard}/{row}" for row in range(500)], np.full((500, 256), shard, dtype=np.float32))
+    print(shard, flush=True)
+"""
+
+
+def test_a_killed_process_loses_at_most_the_shard_that_it_was_writing(tmp_path: Path) -> None:
+    for round_ in range(3):
+        folder = tmp_path / str(round_)
+        folder.mkdir()
+        command = [sys.executable, "-c", KILLED, str(folder)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(0.03 + 0.011 * round_)
+            process.send_signal(signal.SIGKILL)
+            said = len(process.stdout.readlines())  # the last whole shard: the numbers begin at 0
+        for path in folder.glob(".*"):
+            os.utime(path, (0, 0))
+        shelf = Shards(folder, "images", "someone")
+        known, rows = shelf.recall([f"{shard}/{row}" for shard in range(said + 1) for row in range(500)])
+        assert known.all() and np.array_equal(rows[:, 0], np.repeat(np.arange(said + 1), 500))
+        assert len(shelf) in (500 * (said + 1), 500 * (said + 2))
+        shelf.tidy(0)
+        assert not list(folder.glob(".*"))  # what it had begun to write goes
+
+
+def test_the_lists_of_several_processes_become_one(tmp_path: Path) -> None:
+    data = DATASETS["demo"].from_spec("n=11")
+    alone = keep(data, CachedEncoder(FakeEncoder(), tmp_path / "alone"))
+    cached = CachedEncoder(FakeEncoder(), tmp_path / "shared")
+    parts = [keep(data, cached, part=(rank, 3)).listing for rank in range(2)]
+    cached.gather(parts[0])
+    assert len(list(cached.folder.glob("sets/*"))) == 2  # one of the three is not there yet
+    parts.append(keep(data, cached, part=(2, 3)).listing)
+    cached.gather(parts[0])
+    assert alone.listing is not None
+    (listing,) = cached.folder.glob("sets/*")
+    assert listing.name == alone.listing.name
+    one, many = (pq.read_table(path).sort_by("row") for path in (alone.listing, listing))
+    assert one.equals(many) and one.num_rows == 11
+    (kept,) = kept_encoders(tmp_path / "shared")
+    assert (kept.images, [(s.dataset, s.rows, s.shares, s.processes) for s in kept.sets]) == (
+        11,
+        [("demo:n=11", 11, 1, 1)],
+    )
+
+
+def test_half_precision_would_change_rankings_so_rows_are_kept_as_they_came(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    pictures, classes = (
+        (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+        for rows in (chance.normal(size=(count, 64)) for count in (500, 1000))
+    )
+    ids = [str(number) for number in range(500)]
+    CachedEncoder(Hashing(), tmp_path).keep_images(ids, pictures)
+    _, kept = CachedEncoder(Hashing(), tmp_path).recall_images(ids)
+
+    def best(features: np.ndarray) -> np.ndarray:
+        return np.argsort(-(features.astype(np.float64) @ classes.T), axis=1, kind="stable")[:, :5]
+
+    assert np.array_equal(best(kept), best(pictures))
+    assert (best(pictures.astype(np.float16)) != best(pictures)).any()

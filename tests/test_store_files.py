@@ -11,12 +11,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Run
+from faults import nobody
 from PIL import Image
 
 import descbench as db
@@ -187,19 +188,6 @@ def test_a_damaged_index_is_begun_anew(photos: Path, tmp_path: Path, opened: lis
     assert opened == []
 
 
-@contextmanager
-def nobody() -> Iterator[None]:
-    """Who may write everywhere becomes somebody who may not."""
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
-
-
 @pytest.mark.parametrize("obstacle", ["a file", "a folder", "no permission", "no permission any more"])
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(opened: list[str], obstacle: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -228,6 +216,23 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(opened: list[str]
             assert len(opened) == (9 if obstacle == "no permission any more" else 10)
         for path in (Path(folder), cache):
             path.chmod(0o755)
+
+
+def test_an_index_of_a_newer_version_is_left_alone_and_files_are_read(
+    photos: Path, tmp_path: Path, opened: list[str]
+) -> None:
+    index, files = tmp_path / "files.sqlite", sorted(photos.rglob("*.png"))
+    with closing(sqlite3.connect(index)) as newer:
+        newer.execute("CREATE TABLE files (path, something, else_)")
+        newer.execute("PRAGMA user_version = 1")
+    before = index.read_bytes()
+    with (
+        pytest.warns(DescbenchWarning, match=r"files\.sqlite' is of a newer descbench .* another cache folder") as said,
+        remembered(index),
+    ):
+        assert [content_id(path) for path in files] == [hashed(path) for path in files]
+    assert len(said) == 1 and len(opened) >= len(files)
+    assert index.read_bytes() == before
 
 
 CHILD = """

@@ -8,11 +8,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from faults import only_read, room
 
 from descbench.errors import DescbenchError, DescbenchWarning, InputError
 from descbench.prompts import Question, Reply
@@ -250,18 +252,53 @@ def test_a_damaged_page_is_one_clear_line_and_not_a_wrong_reply(tmp_path: Path) 
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs the users of a Unix")
-def test_a_file_that_cannot_be_written_is_one_clear_line_before_anything_is_asked(tmp_path: Path) -> None:
-    path = tmp_path / "r.sqlite"
-    ReplyStore(path).close()
-    path.chmod(0o444)
-    tmp_path.chmod(0o555)
-    try:
-        if os.access(path, os.W_OK):
-            pytest.skip("this user may write anything")
-        with pytest.raises(InputError, match="Make it writable"):
+def test_a_file_that_cannot_be_written_is_one_clear_line_before_anything_is_asked() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "r.sqlite")
+        ReplyStore(path).close()
+        with only_read(Path(folder)), pytest.raises(InputError, match=r"Make it writable[^\n]*$"):
             ReplyStore(path)
-    finally:
-        tmp_path.chmod(0o755)
+
+
+def test_replies_are_read_where_the_file_cannot_be_written() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "r.sqlite")
+        store = ReplyStore(path)
+        CachedLLM(Echo(), store).complete(questions(3))
+        store.close()
+        requests = [asked("echo/1", question) for question in questions(3)]
+        with only_read(Path(folder)):
+            reader = ReplyStore(path, to_read=True)
+            assert len(reader) == len(reader.find(requests)) == 3
+            with pytest.raises(InputError, match="cannot be used"):
+                reader.write("DELETE FROM replies")
+            reader.close()
+        writer = ReplyStore(path)  # somebody has it open, and its log holds what is not in the file yet
+        writer.keep(asked("echo/1", Question("late")), Question("late"), Reply("yes"))
+        with only_read(Path(folder)):
+            reader = ReplyStore(path, to_read=True)
+            assert len(reader) == 4
+            reader.close()
+        writer.close()
+
+
+def test_a_full_disk_is_one_clear_line_and_what_was_kept_before_stays(tmp_path: Path) -> None:
+    path = tmp_path / "r.sqlite"
+    store = ReplyStore(path)
+    CachedLLM(Echo(), store).complete(questions(3))
+    with room(100_000), pytest.raises(InputError, match=r"cannot be used: .* see that the disk has room"):
+        for number in range(100):
+            store.keep(asked("f", Question(f"long {number}")), Question(f"long {number}"), Reply("x" * 10_000))
+    store.close()
+    kept = ReplyStore(path)
+    assert len(kept.find([asked("echo/1", question) for question in questions(3)])) == 3
+    for text, *_ in kept.rows("SELECT text FROM replies WHERE text LIKE 'x%'"):
+        assert text == "x" * 10_000
+    kept.close()
+    with room(1), pytest.raises(InputError, match="see that the disk has room"):
+        ReplyStore(path)
+    with room(1):
+        assert len(ReplyStore(path, to_read=True)) >= 3
 
 
 def first_version(path: Path, requests: Sequence[str]) -> None:

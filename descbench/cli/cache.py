@@ -207,7 +207,7 @@ def prune(
             date.fromisoformat(before)
         except ValueError:
             raise InputError(f"--before {before!r} is not a day; write it as 2026-01-31") from None
-    store = _store(cache)
+    store = _store(cache, to_read=not yes)
     where, values = Filter(llm, prompt, before, superseded or None).where()
     if not yes:
         ((count,),) = store.rows(f"SELECT count(*) FROM replies WHERE {where}", values)
@@ -218,13 +218,13 @@ def prune(
     note(f"{count:,} replies deleted; {len(store):,} are left")
 
 
-def _store(cache: Path | None) -> ReplyStore:
+def _store(cache: Path | None, *, to_read: bool = True) -> ReplyStore:
     from descbench.store import ReplyStore
 
     path = cache_dir(cache) / "replies.sqlite"
     if not path.is_file():
         raise InputError(f"no reply cache {str(path)!r} yet. Name its folder, as in --cache-dir ./cache")
-    return ReplyStore(path)
+    return ReplyStore(path, to_read=to_read)
 
 
 def _features(cache: Path | None) -> list[KeptEncoder]:
@@ -267,7 +267,13 @@ def _prune_features(features: list[KeptEncoder], encoder: str | None, yes: bool)
         note(f"{what} would be deleted; --yes deletes them")
         return
     for kept in chosen:
-        shutil.rmtree(kept.folder)
+        try:
+            shutil.rmtree(kept.folder)
+        except OSError as error:
+            raise InputError(
+                f"{str(kept.folder)!r} cannot be deleted: {error.strerror or error}. Make it and its folder writable, "
+                "and see that no command uses it."
+            ) from error
     note(f"{what} deleted")
 
 

@@ -29,7 +29,7 @@ class ReplayLLM:
         self.path = Path(cache or os.environ.get("DESCBENCH_CACHE") or "cache") / "replies.sqlite"
         if not self.path.is_file():
             raise InputError(f"no reply cache {str(self.path)!r} to replay. Name its folder: --cache-dir FOLDER")
-        self._store = ReplyStore(self.path)
+        self._store = ReplyStore(self.path, to_read=True)
 
     @classmethod
     def from_spec(cls, argument: str = "", **options: Any) -> ReplayLLM:

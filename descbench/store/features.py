@@ -17,7 +17,7 @@ from descbench.arrays import Rows, check_rows
 from descbench.errors import InputError
 from descbench.progress import report
 from descbench.store.files import remembered
-from descbench.store.sets import KeptSet, SetWriter, kept_sets
+from descbench.store.sets import KeptSet, SetWriter, joined, kept_sets
 from descbench.store.shards import Mask, Shards, report_damage, written_whole
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from descbench.devices import Compute
     from descbench.encoders.base import Encoder
 
-_FORMAT = 2  # raised when older files cannot be read any more; part of a folder's name
+_FORMAT = 2  # raised when files are written otherwise; part of a folder's name, so that versions never mix
 _CHUNK = 1024  # texts that a kill may lose
 
 
@@ -153,9 +153,18 @@ class CachedEncoder:
 
     def tidy(self) -> None:
         """Merges what small shards there are, as happens by itself when there are many."""
-        with self.writing():
-            for shelf in self._shelves.values():
-                shelf.tidy(1)
+        for shelf in self._shelves.values():
+            shelf.tidy(1)
+
+    def gather(self, listing: Path | None) -> None:
+        """Makes one of what several processes wrote, each its part: of their lists, `listing` among them, and shards.
+
+        Raises `InputError` where the folder cannot be written.
+        """
+        if listing is not None:
+            with self.writing():
+                joined(listing)
+        self.tidy()
 
     def _shelf(self, kind: str) -> Shards:
         if kind not in self._shelves:
@@ -168,6 +177,7 @@ class CachedEncoder:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not meta.exists():
                 about = {
+                    "format": _FORMAT,
                     "name": self.name,
                     "spelling": repr(self),
                     "fingerprint": self.fingerprint,
@@ -208,7 +218,7 @@ class KeptEncoder:
 
 
 def kept_encoders(root: Path) -> Iterator[KeptEncoder]:
-    """Of which encoders there are features below `root`. What an earlier descbench wrote is not read."""
+    """Of which encoders there are features below `root`. What an earlier or newer descbench wrote is not read."""
     for meta in sorted(root.glob("*/meta.json")):
         folder = meta.parent
         try:
@@ -219,7 +229,8 @@ def kept_encoders(root: Path) -> Iterator[KeptEncoder]:
             continue
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         if folder.name != _folder_name(fingerprint):
-            yield KeptEncoder(folder, name, f"{name} (of an earlier descbench: not used)", 0, 0, size, ())
+            of = "a newer" if str(about.get("format", 0)) > str(_FORMAT) else "an earlier"
+            yield KeptEncoder(folder, name, f"{name} (of {of} descbench: not used)", 0, 0, size, ())
             continue
         images, texts = (len(Shards(folder, kind, fingerprint)) for kind in ("images", "texts"))
         yield KeptEncoder(folder, name, str(about["spelling"]), images, texts, size, tuple(kept_sets(folder)))

@@ -6,11 +6,13 @@ import os
 import sqlite3
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
+from descbench.errors import DescbenchWarning
 from descbench.store.shards import report_damage
 
 _WAIT = 5.0  # seconds that one process waits while another writes
@@ -18,6 +20,7 @@ _PENDING = 4096  # ids that are held before they are written
 _AHEAD = 1024  # the most that are read together: files mostly come in the order of their paths
 _LOST = 5.0  # seconds of hashing that a kill may lose
 _TICK = 2 * 10**9  # nanoseconds: the coarsest clock of a file system, FAT's
+_VERSION = 0  # of the table, kept as SQLite's user_version: raised when older versions cannot use it any more
 
 # Not a file of our tables, a damaged one, or one that an earlier descbench wrote otherwise.
 _UNUSABLE = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR}
@@ -42,7 +45,7 @@ class KnownFiles:
     A file is taken for unchanged as long as its size and the time of its last change are the same. One that changed
     within two seconds before it was read may change again at the same time by the clock of its file system: its id is
     not kept. This is only a shortcut: where the file is damaged it is begun anew, and where it cannot be read or
-    written, files are read instead.
+    written, or is of a newer descbench, files are read instead.
     """
 
     def __init__(self, path: Path) -> None:
@@ -121,6 +124,14 @@ class KnownFiles:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # The one connection is behind the lock.
             self._open = sqlite3.connect(self.path, timeout=_WAIT, check_same_thread=False)
+            if self._open.execute("PRAGMA user_version").fetchone()[0] > _VERSION:
+                warnings.warn(
+                    f"feature cache: {str(self.path)!r} is of a newer descbench and stays as it is: pictures are "
+                    "read for their ids. Use that version, or another cache folder.",
+                    DescbenchWarning,
+                    stacklevel=4,
+                )
+                raise sqlite3.NotSupportedError("of a newer descbench")
             self._open.execute(_TABLE)
         return self._open
 

@@ -99,18 +99,22 @@ def question_key(text: str, sample: int) -> str:
 class ReplyStore:
     """A file that several processes may use at once. Every reply is committed before `keep` comes back.
 
-    Raises `InputError` for a file that cannot be written, is damaged, is not ours, or is newer than this version.
+    Raises `InputError` for a file that cannot be written, is damaged, is not ours, or is newer than this version. Who
+    only reads (`to_read`) can do so where it cannot be written, as on a disk that is full or read-only.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, to_read: bool = False) -> None:
         self.path = Path(path).expanduser()
         self._lock = threading.Lock()
         with self._explained():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(
-                self.path, timeout=_WAIT, isolation_level=None, check_same_thread=False, cached_statements=32
-            )
-            self._prepare()
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._connection = self._connected(str(self.path))
+                self._prepare()
+            except (sqlite3.OperationalError, OSError) as error:
+                if not to_read or "locked" in str(error):
+                    raise
+                self._connection = self._connected_to_read()
 
     def __len__(self) -> int:
         """How many replies count: without those that a refreshed one has superseded."""
@@ -219,6 +223,29 @@ class ReplyStore:
             DescbenchWarning,
             stacklevel=3,
         )
+
+    def _connected(self, name: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            name,
+            timeout=_WAIT,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=32,
+            uri=name.startswith("file:"),
+        )
+
+    def _connected_to_read(self) -> sqlite3.Connection:
+        """Without the files that SQLite makes beside it: where there is no log, nobody writes, and none is needed."""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        alone = not log.exists() or not log.stat().st_size
+        connection = self._connected(f"{self.path.absolute().as_uri()}?{'immutable=1' if alone else 'mode=ro'}")
+        schema = connection.execute("PRAGMA user_version").fetchone()[0]
+        if schema != _SCHEMA:
+            raise InputError(
+                f"reply cache {str(self.path)!r} has schema {schema}, and this version of descbench reads {_SCHEMA}. "
+                "An older one is brought up to date where it can be written; copy it to such a folder."
+            )
+        return connection
 
     def _prepare(self) -> None:
         run = self._connection.execute

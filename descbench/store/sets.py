@@ -6,12 +6,15 @@ import hashlib
 import json
 import os
 import uuid
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from descbench.store.shards import report_damage
+from descbench.errors import DescbenchWarning
+from descbench.store.shards import report_damage, sweep, written_whole
 
 _GROUP = 2**16  # samples that are held before they are written
 _FOLDER = "sets"
@@ -34,6 +37,7 @@ class SetWriter:
         self._rows: dict[str, list[Any]] = {"id": [], "row": [], "label": [], "source": []}
         self._unfinished = self._folder / f".{os.getpid()}.{uuid.uuid4().hex[:8]}.parquet"
         self._writer: Any = None
+        self._obstacle: OSError | None = None  # why the file cannot be written
 
     def see(self, name: str, label: int | None) -> None:
         """Every sample, in order, whoever encodes it."""
@@ -41,6 +45,8 @@ class SetWriter:
 
     def add(self, placed: Sequence[tuple[int, Any]]) -> None:
         """Samples whose features are kept, each with its place in the data set."""
+        if self._obstacle:
+            return
         for place, sample in placed:
             self._rows["id"].append(sample.id)
             self._rows["row"].append(place)
@@ -49,8 +55,12 @@ class SetWriter:
         if len(self._rows["id"]) >= _GROUP:
             self._write()
 
-    def finish(self, encoded: int) -> Path:
-        """The file. One that is there stays as it is where no image was `encoded` this time."""
+    def finish(self, encoded: int) -> Path | None:
+        """The file. One that is there stays as it is where no image was `encoded` this time.
+
+        A cache that may only be read serves all the same: where nothing was encoded, a list that cannot be written is a
+        warning and None, since nothing needs it to find a feature. Raises `OSError` where something was.
+        """
         rank, number = self._part
         whole = self._folder / f"{self._key.hexdigest()[:16]}.parquet"
         path = whole if number == 1 else whole.with_stem(f"{whole.stem}-{rank}of{number}")
@@ -58,18 +68,35 @@ class SetWriter:
         if there is not None and not encoded:
             self.discard()
             return there
-        self._write()
-        self._writer.close()
-        os.replace(self._unfinished, path)  # noqa: PTH105 (its name says what matters)
-        for share in self._folder.glob(f"{whole.stem}-*of*.parquet") if path == whole else ():
-            share.unlink(missing_ok=True)
+        try:
+            self._write()
+            if self._obstacle:
+                raise self._obstacle
+            self._writer.close()
+            os.replace(self._unfinished, path)  # noqa: PTH105 (its name says what matters)
+        except OSError as error:
+            self.discard()
+            if encoded:
+                raise
+            warnings.warn(
+                f"feature cache: the list of the samples of {self._about['dataset']} cannot be written "
+                f"({error.strerror or error}). All features are there, and are found without it.",
+                DescbenchWarning,
+                stacklevel=4,
+            )
+            return None
+        sweep(self._folder, ".*.parquet")
+        if path == whole:
+            _drop_shares(whole)
         return path
 
     def discard(self) -> None:
         """What was written so far goes."""
-        if self._writer is not None:
-            self._writer.close()
-        self._unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # of a disk that is full, or that may only be read
+            if self._writer is not None:
+                self._writer.close()
+        with suppress(OSError):
+            self._unfinished.unlink()
 
     def _write(self) -> None:
         import pyarrow as pa
@@ -77,13 +104,40 @@ class SetWriter:
 
         kinds = {"id": pa.string(), "row": pa.int64(), "label": pa.int64(), "source": pa.string()}
         schema = pa.schema(kinds.items(), metadata={"descbench": json.dumps(self._about)})
-        if self._writer is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(self._unfinished, schema)
         plain = {name: [_plain(value) for value in values] for name, values in self._rows.items()}
-        self._writer.write_table(pa.table(plain, schema=schema))
+        try:
+            if self._writer is None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._writer = pq.ParquetWriter(self._unfinished, schema)
+            self._writer.write_table(pa.table(plain, schema=schema))
+        except OSError as error:
+            self._obstacle = error
         for values in self._rows.values():
             values.clear()
+
+
+def joined(share: Path) -> Path:
+    """One file of the shares of all processes, whose place it takes; as long as some are missing, `share` stays."""
+    import pyarrow.parquet as pq
+
+    key, _, part = share.stem.partition("-")
+    processes = int(part.partition("of")[2] or 1)
+    shares = [share.with_name(f"{key}-{rank}of{processes}.parquet") for rank in range(processes)]
+    if not part or not all(path.exists() for path in shares):
+        return share
+    whole = share.with_name(f"{key}.parquet")
+    with written_whole(whole) as unfinished, pq.ParquetWriter(unfinished, pq.read_schema(share)) as writer:
+        for path in shares:
+            with pq.ParquetFile(path) as file:
+                for group in range(file.num_row_groups):
+                    writer.write_table(file.read_row_group(group))
+    _drop_shares(whole)
+    return whole
+
+
+def _drop_shares(whole: Path) -> None:
+    for share in whole.parent.glob(f"{whole.stem}-*of*.parquet"):
+        share.unlink(missing_ok=True)
 
 
 def _plain(value: Any) -> Any:
@@ -120,5 +174,6 @@ def kept_sets(folder: Path) -> Iterator[KeptSet]:
         key, _, share = path.stem.partition("-")
         found.setdefault(key, []).append((dataset, about.num_rows, int(share.partition("of")[2] or 1)))
     for key, shares in sorted(found.items(), key=lambda entry: entry[1][0][0]):
+        shares = [share for share in shares if share[2] == 1] or shares  # a whole list has what shares beside it have
         dataset, _, processes = shares[0]
         yield KeptSet(key, dataset, sum(rows for _, rows, _ in shares), len(shares), processes)

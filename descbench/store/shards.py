@@ -46,9 +46,10 @@ class Shards:
         self._told: set[Path] = set()
 
     def __len__(self) -> int:
-        """How many rows there are; one that two processes made at the same time is counted twice."""
+        """How many keys have a row, though two processes that made it at the same time have kept it twice."""
         self._look()
-        return sum(len(shard) for shard in self._shards.values())
+        hashes = [shard.hashes for shard in self._shards.values()]
+        return len(np.unique(np.concatenate(hashes))) if len(hashes) > 1 else sum(map(len, hashes))
 
     def known(self, keys: Sequence[str]) -> Mask:
         """(N,): which keys have a row. The rows are not looked at."""
@@ -105,10 +106,13 @@ class Shards:
             self._take_in(path)
 
     def tidy(self, most: int = _MANY) -> None:
-        """Where there are more than `most` small shards, they become one. One process does it, the others go on."""
+        """Where there are more than `most` small shards, they become one. One process does it, the others go on.
+
+        Where the folder cannot be written, or the disk has no room for the new one, they stay: no row is lost by that.
+        """
         if len(self._small()) <= most:
             return
-        with _alone(self._folder) as alone:
+        with suppress(OSError), _alone(self._folder) as alone:
             if alone:
                 self._look()  # another process may just have done it
                 if len(self._small()) > most:
@@ -147,11 +151,7 @@ class Shards:
                 self._shards.pop(shard.path, None)
 
     def _sweep(self) -> None:
-        """What a killed process has left unfinished goes."""
-        for path in self._folder.glob(f".{self._kind}-*"):
-            with suppress(OSError):
-                if time.time() - path.stat().st_mtime > _FORGOTTEN:
-                    path.unlink()
+        sweep(self._folder, f".{self._kind}-*")
 
     def _look(self) -> None:
         """Takes in shards that are new and forgets those that are gone; again where one went in this very moment."""
@@ -224,6 +224,12 @@ class _Shard:
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def hashes(self) -> npt.NDArray[np.uint64]:
+        """(N,): half of the hash of each key, enough to count them."""
+        half: npt.NDArray[np.uint64] = self._hashes[0]
+        return half
+
     def places(self, hashes: Hashes) -> npt.NDArray[np.int64]:
         """(N,): the row of each hash (2, N), -1 where there is none."""
         if not len(self):
@@ -275,12 +281,12 @@ def _checksum(*arrays: npt.NDArray[Any]) -> int:
 
 
 def _write(path: Path, keys: Sequence[str], rows: Rows, owner: str) -> None:
-    """Rows in the order they came; hashes sorted beside them, so that a reader searches without sorting.
+    """A safetensors file: rows in the order they came; hashes sorted beside them, so that a reader searches without
+    sorting. The keys are JSON in a tensor of bytes: the header has a limit, and texts may be long.
 
-    The keys are JSON in a tensor of bytes: the header of a safetensors file has a limit, and texts may be long.
+    The library's `save_file` would leave a hidden file where it is killed, and let nobody but its user read the others.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     hashes = _hashes(keys)
     order = np.argsort(hashes[0], kind="stable")
@@ -289,15 +295,12 @@ def _write(path: Path, keys: Sequence[str], rows: Rows, owner: str) -> None:
         "rows": order.astype(np.int32),  # (N,)
         "checksums": _checksums(rows),  # (N,)
     }
-    tensors = {
+    tensors: dict[str, npt.NDArray[Any]] = index | {
         "features": np.ascontiguousarray(rows, dtype=np.float32),  # (N, ...)
         "keys": np.frombuffer(json.dumps(list(keys)).encode(), dtype=np.uint8),
     }
     about = {"encoder": owner, "index": str(_checksum(*index.values()))}
-    try:
-        save_file(tensors | index, path, metadata=about)
-    except SafetensorError as error:  # its way to say that a disk is full
-        raise OSError(str(error)) from error
+    path.write_bytes(save(tensors, metadata=about))
 
 
 @contextmanager
@@ -329,6 +332,14 @@ def written_whole(path: Path) -> Iterator[Path]:
         os.replace(unfinished, path)  # noqa: PTH105 (its name says what matters)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, pattern: str) -> None:
+    """What killed processes have left unfinished goes."""
+    for path in folder.glob(pattern):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _FORGOTTEN:
+                path.unlink()
 
 
 def report_damage(path: Path, reason: str) -> None:
