@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
+import uuid
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,7 +93,7 @@ def _about(classifier: Classifier, dataset: Dataset, top_k: int) -> dict[str, An
 
 
 class _File:
-    """A parquet file that gets its name when it is whole."""
+    """A parquet file that gets its name when it is whole. Raises `InputError` where it cannot be written."""
 
     def __init__(self, path: Path, about: dict[str, Any]) -> None:
         import pyarrow as pa
@@ -105,20 +107,40 @@ class _File:
         }
         self._schema = pa.schema(kinds.items(), metadata={"descbench": json.dumps(about)})
         self._path = path
-        self._unfinished = path.with_name(path.name + ".part")
+        self._unfinished = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
 
     def __enter__(self) -> _File:
         import pyarrow.parquet as pq
 
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = pq.ParquetWriter(self._unfinished, self._schema)
+        with self._writing():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(self._unfinished, self._schema)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._writer.close()
         if kind is None:
-            self._unfinished.replace(self._path)
+            with self._writing():
+                self._writer.close()
+                self._unfinished.replace(self._path)
         else:
+            with suppress(OSError):
+                self._writer.close()
+            self._drop()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._drop()
+            reason = os.strerror(error.errno) if error.errno else error
+            raise InputError(
+                f"{str(self._path)!r} cannot be written: {reason}. See that its folder can be written to and the disk "
+                "has room, or give another file. What was encoded is kept."
+            ) from error
+
+    def _drop(self) -> None:
+        with suppress(OSError):
             self._unfinished.unlink()
 
     def write(self, block: Embedded, predictions: Predictions) -> None:
@@ -134,7 +156,8 @@ class _File:
             pa.ListArray.from_arrays(offsets, pa.array(predictions.vocabulary.names).take(pa.array(positions.ravel()))),
             pa.ListArray.from_arrays(offsets, pa.array(predictions.scores.ravel(), pa.float32())),
         ]
-        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+        with self._writing():
+            self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
 
 
 def _plain(texts: Sequence[str]) -> list[str]:

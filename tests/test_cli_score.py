@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import Run
+from faults import room
 from PIL import Image
 from support import drawn
 
@@ -129,6 +131,21 @@ def test_a_run_that_fails_leaves_the_file_that_was_there(photos: Path, tmp_path:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["p.parquet", "photos", "photos.csv"]
 
 
+@pytest.mark.parametrize("size", [1, 600])  # no room for the first bytes; none for the rows
+def test_a_full_disk_is_one_clear_line_and_leaves_the_file_that_was_there(
+    photos: Path, tmp_path: Path, size: int
+) -> None:
+    path = tmp_path / "p.parquet"
+    scored(FakeEncoder(dim=16), photos, path)
+    before = path.read_bytes()
+    with room(size), pytest.raises(InputError, match=r"p\.parquet' cannot be written: File too large\. See that"):
+        scored(FakeEncoder(dim=16), photos, path)
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.parquet", "photos", "photos.csv"]
+    with pytest.raises(InputError, match=r"photos.csv/p.parquet' cannot be written: "):
+        scored(FakeEncoder(dim=16), photos, photos / "p.parquet")
+
+
 def test_pictures_none_of_which_can_be_read_are_an_error_and_no_file(photos: Path, tmp_path: Path) -> None:
     for path in (tmp_path / "photos").iterdir():
         path.write_bytes(b"")
@@ -199,7 +216,7 @@ def test_no_more_than_a_block_of_features_is_held(tmp_path: Path) -> None:
 
 
 def test_the_command_writes_what_classify_says(run: Run) -> None:
-    run("generate", "demo", "--domain", "birds", "--llm", "demo", "-o", "birds.desc.json")
+    shutil.copy(Path(__file__).parents[1] / "cache/aviary.desc.json", "birds.desc.json")
     run("embed", "demo:n=12")
     done = run("score", "demo:n=12", "-d", "birds.desc.json", "-o", "p.parquet", "-k", "2")
     assert done.code == 0 and "12 rows" in done.out and "written to p.parquet" in done.out
