@@ -39,7 +39,7 @@ def test_a_second_run_encodes_only_what_is_new(run: Run, photos: Path) -> None:
     shutil.copy(photos / "class 0" / "00.png", photos / "class 1" / "again.png")
     (photos / "class 2" / "broken.png").write_bytes(b"x")
     done = run("embed", f"folder:{photos}", "-e", "demo", "--json")
-    assert done.code == 3 and "1 images cannot be read" in done.err and "broken.png" in done.err
+    assert done.code == 3 and "1 image cannot be read:\n" in done.err and "broken.png" in done.err
     told = json.loads(done.out)
     assert (told["images"], told["encoded"], len(told["failures"])) == (14, 0, 1)
     run("embed", "demo:n=15", "--cache-dir", "elsewhere", "--limit", "6")
@@ -103,45 +103,82 @@ def test_a_second_evaluate_loads_no_model(run: Run, photos: Path, tmp_path: Path
     assert imported == "['PIL.Image']"
 
 
-def ranks(photos: Path, *options: str) -> subprocess.Popen[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "descbench",
-    ]
+def ranks(photos: Path, *options: str, restarts: int = 0) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["--max-restarts", str(restarts), "-m", "descbench"]
     command += ["embed", f"folder:{photos}", "-e", "demo", "--device", "cpu", "--cache-dir", "shared", *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="the processes of torchrun are found in /proc")
-def test_ranks_of_torchrun_make_the_features_of_one_process(run: Run, photos: Path) -> None:
-    for index, sample in enumerate(DATASETS["demo"].from_spec("n=600,seed=1").samples()):
-        sample.load().save(photos / f"class {index % 3}" / f"more{index:03d}.png")
-    killed = ranks(photos, "--batch-size", "2")
+def kill_one(running: subprocess.Popen[str]) -> None:
+    """One of the two processes, once there are features."""
     deadline = time.monotonic() + 120
     while not list(Path("shared").rglob("images-*.safetensors")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    last = Path(f"/proc/{killed.pid}/task/{killed.pid}/children").read_text().split()[-1]
-    os.kill(int(last), signal.SIGKILL)  # torchrun then ends the other one
-    killed.communicate(timeout=60)
-    assert killed.returncode != 0
-    there = json.loads(run("cache", "ls", "--json", "--cache-dir", "shared").out)["features"][0]["images"]
-    assert 0 < there < 612
-    out, err = ranks(photos, "--json").communicate(timeout=240)
-    told = json.loads(out)
-    assert (told["images"], told["encoded"], told["failures"]) == (612, 612 - there, []), err
+    last = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()[-1]
+    os.kill(int(last), signal.SIGKILL)
+
+
+@pytest.fixture
+def many(photos: Path) -> Path:
+    """612 pictures."""
+    for index, sample in enumerate(DATASETS["demo"].from_spec("n=600,seed=1").samples()):
+        sample.load().save(photos / f"class {index % 3}" / f"more{index:03d}.png")
+    return photos
+
+
+def check_shared(run: Run, photos: Path) -> None:
+    """The folder and the features are those of one process."""
     (kept,) = json.loads(run("cache", "ls", "--json", "--cache-dir", "shared").out)["features"]
     assert kept["images"] == 612
-    assert [(one["rows"], one["shares"], one["processes"]) for one in kept["sets"]] == [(612, 2, 2)]
+    assert [(one["rows"], one["shares"], one["processes"]) for one in kept["sets"]] == [(612, 1, 1)]
+    assert len(list(Path("shared").rglob("images-*"))) == 1
     one = embed(DATASETS["folder"].from_spec(str(photos)), DemoEncoder(device="cpu"))
     two = embed(DATASETS["folder"].from_spec(str(photos)), CachedEncoder(DemoEncoder(device="cpu"), "shared/features"))
     assert one.ids == two.ids
     assert np.allclose(one.features, two.features, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="the processes of torchrun are found in /proc")
+def test_ranks_of_torchrun_make_the_features_of_one_process(run: Run, many: Path) -> None:
+    killed = ranks(many, "--batch-size", "2")
+    kill_one(killed)  # torchrun then ends the other one
+    killed.communicate(timeout=60)
+    assert killed.returncode != 0
+    there = json.loads(run("cache", "ls", "--json", "--cache-dir", "shared").out)["features"][0]["images"]
+    assert 0 < there < 612
+    out, err = ranks(many, "--json").communicate(timeout=240)
+    told = json.loads(out)
+    assert (told["images"], told["encoded"], told["failures"]) == (612, 612 - there, []), err
+    check_shared(run, many)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="the processes of torchrun are found in /proc")
+def test_a_lost_rank_goes_on_by_itself_where_torchrun_may_restart(run: Run, many: Path) -> None:
+    running = ranks(many, "--batch-size", "2", "--json", restarts=1)
+    kill_one(running)
+    out, err = running.communicate(timeout=240)
+    assert running.returncode == 0, err
+    told = json.loads(out)
+    assert told["images"] == 612 and told["encoded"] < 612
+    check_shared(run, many)
+
+
+@pytest.mark.slow
+def test_two_commands_at_once_on_one_cache_both_end_well(run: Run, many: Path) -> None:
+    command = [sys.executable, "-m", "descbench", "embed", f"folder:{many}", "-e", "demo", "--device", "cpu", "--json"]
+    environment = os.environ | {"DESCBENCH_CACHE": "shared", "OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    both = [subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) for _ in range(2)]
+    for running in both:
+        out, err = running.communicate(timeout=240)
+        assert (running.returncode, err) == (0, "") and json.loads(out)["images"] == 612
+    (kept,) = json.loads(run("cache", "ls", "--json", "--cache-dir", "shared").out)["features"]
+    assert (kept["images"], kept["sets"][0]["rows"]) == (612, 612)
+    again = json.loads(run("embed", f"folder:{many}", "-e", "demo", "--cache-dir", "shared", "--json").out)
+    assert again["encoded"] == 0
+    assert not list(Path("shared").rglob(".*"))

@@ -107,6 +107,8 @@ def command(
     shares = _gathered(told, number, others)
     failures = [failure for share in shares for failure in share["failures"]]
     if rank == 0:
+        if number > 1:
+            model.gather(kept.listing)
         total = {name: sum(share[name] for share in shares) for name in ("images", "encoded")}
         found = total | {
             "failures": failures,
@@ -190,13 +192,20 @@ def _joined(number: int) -> Any:
     if number == 1:
         return None
     import torch.distributed as dist
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
 
+    limit = timedelta(minutes=5)
     try:
-        dist.init_process_group("gloo", timeout=timedelta(minutes=5))
+        store, rank, _ = next(rendezvous("env://", timeout=limit))
+        # torchrun --max-restarts starts processes anew over the same store, which still says where the lost ones were.
+        store = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=number, timeout=limit)
     except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(
-            f"this is one of {number} processes and cannot reach the others: {str(error).splitlines()[0]}. Start them "
-            "with torchrun, or unset RANK and WORLD_SIZE to run in one process"
+            f"this is one of {number} processes and cannot reach the others: {reason}. Start them with torchrun, or "
+            "unset RANK and WORLD_SIZE to run in one process"
         ) from error
     return dist.new_group(backend="gloo", timeout=timedelta(days=30))  # one may have much more to do than another
 
