@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,15 +97,19 @@ def _encoded(samples: Iterator[Sample], pool: Pool, away: _Away) -> Generator[Ba
                 blocks = [ray.put(block) for block in _blocks(wave.values(), pool.batch_size * _TOGETHER)]
                 found = encode(ray.data.from_arrow_refs(blocks))
                 for block in found.iter_batches(batch_size=None, batch_format="pyarrow"):
+                    batch = _batch(wave, block["id"].to_pylist(), block["made"].to_pylist())
                     away.logit_scale = block["scale"][0].as_py()
-                    yield _batch(wave, block["id"].to_pylist(), block["made"].to_pylist())
+                    yield batch
         except ray.exceptions.RayError as error:
             raise _told(error) from error
 
 
 def _batch(wave: Mapping[str, Sample], ids: list[str], made: list[bytes]) -> Batch:
-    """What came back, each either a row or the reason why there is none."""
+    """What came back, each either a row or the reason why there is none. Raises what ended a block."""
     outcomes = [(wave[id_], pickle.loads(outcome)) for id_, outcome in zip(ids, made, strict=True)]
+    for _, outcome in outcomes:
+        if isinstance(outcome, DescbenchError):
+            raise outcome
     good = [(sample, row) for sample, row in outcomes if not isinstance(row, str)]
     failed = [(sample, reason) for sample, reason in outcomes if isinstance(reason, str)]
     return Batch([sample for sample, _ in good], np.stack([row for _, row in good]) if good else None, failed)
@@ -184,31 +188,35 @@ class _Actor:
             os.chdir(folder)  # so that relative paths mean the same
         os.environ["LOCAL_WORLD_SIZE"] = "1"
         os.environ["LOCAL_WORLD_SIZE"] = str(max(1, cores() // cpus))  # several actors share a machine's cores
-        self._encoder = pickle.loads(encoder)
-        if self._encoder.fingerprint != fingerprint:
-            raise InputError(
-                f"{self._encoder!r} is another model on another machine of the cluster. Give all machines the same "
-                "files, and the same versions of descbench and the model's library"
-            )
+        self._sent, self._fingerprint = encoder, fingerprint
         self._batch_size = batch_size
+
+    @cached_property
+    def _encoder(self) -> Any:
+        """Raises `InputError` where it is not the model that was sent."""
+        encoder = pickle.loads(self._sent)
+        if encoder.fingerprint != self._fingerprint:
+            raise InputError(
+                f"{encoder!r} is another model on another machine of the cluster. Give all machines the same files, "
+                "and the same versions of descbench and the model's library"
+            )
+        return encoder
 
     def __call__(self, block: Any) -> Any:
         import pyarrow as pa
 
         samples: list[Sample] = pickle.loads(block["samples"][0].as_py())
-        made: list[bytes] = []
-        ids: list[str] = []
-        for id_, outcome in self._outcomes(samples):
-            ids.append(id_)
-            made.append(pickle.dumps(outcome))
-        scale = float(self._encoder.logit_scale)
-        return pa.table({"id": ids, "made": pa.array(made, pa.binary()), "scale": [scale] * len(ids)})
+        try:
+            outcomes = list(self._outcomes(samples))
+            scale = float(self._encoder.logit_scale)
+        except DescbenchError as error:  # goes back as what was made: Ray would hand on its text, and not its kind
+            outcomes, scale = [(samples[0].id, error)], 0.0
+        made = pa.array([pickle.dumps(outcome) for _, outcome in outcomes], pa.binary())
+        return pa.table({"id": [id_ for id_, _ in outcomes], "made": made, "scale": [scale] * len(outcomes)})
 
     def _outcomes(self, samples: list[Sample]) -> Iterator[tuple[str, Any]]:
         """The id of each sample with its row, or with the reason why it has none."""
-        prepared = hasattr(self._encoder, "encode_pixels") and hasattr(self._encoder, "preprocess")
-        encode = self._encoder.encode_pixels if prepared else self._encoder.encode_images
-        prepare = self._encoder.preprocess if prepared else None
+        prepare, encode = embedding.steps(self._encoder)
         for batch in batches(embedding.drafts(iter(samples), self._encoder), prepare, size=self._batch_size):
             yield from ((sample.id, reason) for sample, reason in batch.failed)
             if batch.samples:
@@ -266,14 +274,9 @@ def _unreachable(address: str | None, reason: str) -> InputError:
 
 
 def _told(error: BaseException) -> DescbenchError:
-    """Our own error, where one of ours was raised in an actor; else that actors were lost."""
-    cause: Any = error
-    while cause is not None:
-        if isinstance(cause, DescbenchError) and not hasattr(cause, "cause"):
-            return cause
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    line = next((text for text in reversed(str(error).strip().splitlines()) if text.strip()), type(error).__name__)
-    return PartialError(
-        f"the actors of the cluster were lost ({line.strip()}). What was encoded is kept; the same command again "
-        "encodes the rest. Where memory was short: fewer actors, or a smaller batch size"
-    )
+    """That actors were lost, or that one failed, and why."""
+    kept = "What was encoded is kept; the same command again encodes the rest. Where memory was short: fewer actors, or"
+    cause, raised, _ = str(error).rpartition("\n\nThe above exception was the direct cause")
+    line = next((text for text in reversed((cause or str(error)).splitlines()) if text.strip()), type(error).__name__)
+    what = "an actor of the cluster failed" if raised else "the actors of the cluster were lost"
+    return PartialError(f"{what} ({line.strip().rstrip('.')}). {kept} a smaller batch size")
