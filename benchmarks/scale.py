@@ -7,20 +7,36 @@ Features from a seed in a store of their own; no model runs. Prints rows a secon
 
 from __future__ import annotations
 
+import pickle
 import resource
 import sys
 import tempfile
 import time
+from collections.abc import Generator, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import torch
 from _shared import DIMENSIONS, Drawn, Pictures
 
 import descbench as db
 from descbench.bulk import score
+from descbench.cluster import _batch
+from descbench.decoding import Batch
 from descbench.embedding import keep
 from descbench.store import CachedEncoder
+
+
+def sent_and_taken(samples: Iterator[Any]) -> Generator[Batch, None, None]:
+    """All that the command of a cluster does for a picture, with actors that take no time: an `embedding.Engine`."""
+    row = pickle.dumps(np.asarray(Drawn().encode_images([None])[0]))
+    while block := {sample.id: sample for sample in islice(samples, 256)}:
+        pickle.dumps(list(block.values()))
+        back = pa.table({"id": list(block), "made": pa.array([row] * len(block), pa.binary())})
+        yield _batch(block, back["id"].to_pylist(), back["made"].to_pylist())
 
 
 def main(images: int) -> None:
@@ -41,6 +57,8 @@ def main(images: int) -> None:
         )
         print(f"  a row of the store {shards / images:,.0f} bytes, of the list {lists / images:,.1f}")
         timed("keep again: all is there", lambda: keep(data, encoder))
+        other = CachedEncoder(Drawn(), Path(folder, "other"))
+        timed("keep what a cluster encodes", lambda: keep(data, other, engine=sent_and_taken))
         for classes, count in ((1_000, images), (100_000, images // 8)):
             vocabulary = db.Vocabulary([f"class {number}" for number in range(classes)])
             classifier = db.Classifier(vocabulary, db.method("classname"), encoder, device="cpu")
