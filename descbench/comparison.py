@@ -25,7 +25,7 @@ from descbench.methods import (
 )
 from descbench.methods.cascade import stages_of
 from descbench.power import LEVEL, detectable, holm, images_needed
-from descbench.statistics import Difference, PairedDifference, mean_difference, paired_difference
+from descbench.statistics import Difference, PairedDifference, mean_difference, p_value, paired_difference
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Compared(PairedDifference):
         """What can be concluded of a run `name` beside the run `base`, what cannot, and how many images would show the
         difference: a sentence or two."""
         by = f"{100 * abs(self.value):.1f} points"
-        p = f"p = {self.p_holm:.2g}" + (f", corrected for {self.tests} comparisons" if self.tests > 1 else "")
+        p = f"p {p_value(self.p_holm)}" + (f", corrected for {self.tests} comparisons" if self.tests > 1 else "")
         needed = "" if self.images_needed is None else f"{round_up(self.images_needed):,} images"
         differ = self.gained + self.lost
         if self.shown:
@@ -92,7 +92,7 @@ class Comparison:
 
         rows = [
             [markup.name(name), f"{100 * d.value:+.1f}", f"{100 * d.low:+.1f} to {100 * d.high:+.1f}", d.gained, d.lost,
-             f"{d.p_holm:.2g}"]
+             p_value(d.p_holm).removeprefix("= ")]
             for name, d in self.differences.items()
         ]  # fmt: skip
         head = ["method", "points", "95 %", "gained", "lost", "p, by Holm"]
@@ -107,10 +107,10 @@ class Comparison:
     def __str__(self) -> str:
         lines = [f"against {self.base}:"]
         for name, d in self.differences.items():
-            corrected = f", {d.p_holm:.2g} by Holm for {d.tests} comparisons" if d.tests > 1 else ""
+            corrected = f", {p_value(d.p_holm)} by Holm for {d.tests} comparisons" if d.tests > 1 else ""
             lines.append(
                 f"  {name}: {100 * d.value:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}], "
-                f"McNemar p = {d.p:.2g}{corrected} ({d.gained} gained, {d.lost} lost of {d.n})"
+                f"McNemar p {p_value(d.p)}{corrected} ({d.gained} gained, {d.lost} lost of {d.n})"
                 + (f"; {ties} of these by a tie, where rounding may decide" if (ties := self.ties.get(name)) else "")
             )
         return "\n".join([*lines, *self.conclusions])

@@ -6,6 +6,7 @@ import hashlib
 import platform
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -401,6 +402,7 @@ def evaluate(
     unknown image is among them, or has a class as its label.
     """
     said: list[str] = []
+    before = Counter(getattr(classifier.llm, "usage", {}))  # by other runs: a language model counts all
     tree = Taxonomy.load(taxonomy) if isinstance(taxonomy, str | Path) else taxonomy
     if tree is not None:
         tree.levels(classifier.vocabulary)  # raises where a class is missing
@@ -455,7 +457,7 @@ def evaluate(
         },
         tuple(embedded.failures) + (tuple(strangers.failures) if strangers is not None else ()),
         versions(),
-        dict(getattr(classifier.llm, "usage", {})),
+        dict(Counter(getattr(classifier.llm, "usage", {})) - before),
         {"encode_images": embedded.seconds, "classify": done - encoded},
         protocol_of(classifier),
         compute.used if (compute := getattr(classifier.encoder, "compute", None)) else {},

@@ -129,6 +129,11 @@ def mcnemar(gained: int, lost: int) -> float:
     return min(1.0, 2 * tail)
 
 
+def p_value(p: float) -> str:
+    """A p as text, with its sign: below 1e-4 no digit of it means anything to a reader."""
+    return "< 0.0001" if p < 1e-4 else f"= {p:.2g}"
+
+
 def paired_difference(a: np.ndarray, b: np.ndarray, seed: int = 0, draws: int = DRAWS) -> PairedDifference:
     """The accuracy of b minus that of a, from the hits (N,) of both on the same images, with a percentile bootstrap
     interval over images. Raises `InputError` where they are not the same number of images."""

@@ -11,7 +11,6 @@ from hypothesis import settings
 
 from descbench.cli import main
 
-
 # A run says what it found in the code, and not what it happened to draw: see "A property is drawn anew on demand" in
 # DESIGN.md. `--hypothesis-profile=drawn` draws other examples each time.
 settings.register_profile("drawn")

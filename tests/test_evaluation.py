@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -511,3 +512,23 @@ def test_the_interval_of_a_mean_agrees_with_resampling() -> None:
         width = high - low
         assert found.value == pytest.approx(values.mean()) and found.n == n
         assert found.low == pytest.approx(low, abs=0.08 * width) and found.high == pytest.approx(high, abs=0.08 * width)
+
+
+def test_a_run_counts_the_tokens_that_it_took_itself() -> None:
+    usage = Counter[str]()
+
+    class Asked(FakeLLM):
+        def complete(self, questions: Any) -> Any:
+            replies = super().complete(questions)
+            for reply in replies:
+                usage.update(reply.usage)
+            return replies
+
+    llm = Asked()
+    llm.usage = usage  # type: ignore[attr-defined]
+    method = db.method("cascade(template, differential, k=2)")
+    for _ in range(2):  # the second classifier asks again, and its run is not charged with both
+        before = Counter(usage)
+        found = db.evaluate(db.Classifier(BIRDS, method, FakeEncoder(16), llm=llm), Ready()).usage
+        assert found == usage - before and found["completion_tokens"] > 0
+    assert db.evaluate(db.Classifier(BIRDS, db.method("template"), FakeEncoder(16), llm=llm), Ready()).usage == {}

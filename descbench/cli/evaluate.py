@@ -320,7 +320,7 @@ class Grid:
     def tell_left_out(self, keeper: Keeper) -> None:
         """Say what is kept, and what is missing from the results. Exit code 3 where it was an encoder, or images."""
         if keeper.folder is not None:
-            note(f"{keeper.count} runs kept in {keeper.folder}")
+            note(f"{keeper.count} run{'' if keeper.count == 1 else 's'} kept in {keeper.folder}")
         if self.unavailable:
             note(f"note: left out: {listed(self.unavailable)}. {next(iter(self.unavailable.values()))}")
         for encoder, error in self.failed.items():
@@ -378,10 +378,9 @@ def _show(grid: Grid, form: Form, metrics: str, controls: bool, coverage: bool =
     for encoder, runs in grid.results.items():
         for text, seeds in runs.items():
             if ties := sum(run.ties for run in seeds):
-                say(
-                    f"{grid.name(text, encoder)}: {ties} ties: the best two scores are nearer than 1e-6, rounding may "
-                    "decide"
-                )
+                what = "1 tie" if ties == 1 else f"{ties} ties"
+                near = "the best two scores are nearer than 1e-6, rounding may decide"
+                say(f"{grid.name(text, encoder)}: {what}: {near}")
     for one in dict.fromkeys(grid.cited.values()):
         say(f"published, not measured here: {one}")
     for encoder, runs in grid.results.items():

@@ -27,6 +27,9 @@ KNOWN = (
 BRIEF = ("top5",)
 """Shown without its interval where no metrics are asked for, so that the table fits into 100 columns."""
 
+ASKED = ("nll_fitted", "ece_fitted", "auroc_score", "fpr95_score")
+"""Shown beside the usual ones where a run has them, since somebody asked for them: by --calibrate, by --unknown."""
+
 SHOWN = (0, 0.25, 0.5, 1, 1.5, 2, 3, 5, 8, 12, 20, 39.75)  # of the 160 weights of a curve; all are in --json
 
 COVERAGES = (1.0, 0.9, 0.75, 0.5, 0.25, 0.1)  # shares of answered images that are shown
@@ -58,14 +61,14 @@ def table(
     published: Mapping[tuple[str, str], Published] | None = None,
 ) -> Table:
     """A row for each method with each encoder: its metrics in per cent with 95 % intervals, or over several seeds as
-    mean and standard deviation. `metrics` names those that are shown, "all" of them or the usual three; with
+    mean and standard deviation. `metrics` names those that are shown, "all" of them or the usual ones; with
     `encoders` a column says which it is; `published` has figures of others, by encoder and method.
     """
     from descbench.comparison import spread
 
     runs = {(encoder, text): seeds for encoder, results in grid.items() for text, seeds in results.items()}
     there = dict.fromkeys(name for seeds in runs.values() for name in seeds[0].metrics)
-    usual = [name for name in (there if metrics == "all" else TITLES) if name in there]
+    usual = [name for name in (there if metrics == "all" else (*TITLES, *ASKED)) if name in there]
     shown = check_metrics(metrics) or usual
     unread = _first(next(iter(grid.values()))).counts.get("unreadable", 0)
     columns = {"method": "method", "encoder": "encoder"} if encoders else {"method": "method"}

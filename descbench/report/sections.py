@@ -22,7 +22,7 @@ from descbench.published import dataset_of, published
 from descbench.report import gallery, shapes
 from descbench.report.runs import Run, Runs, alike, base_of, is_baseline
 from descbench.spec import method as spelled
-from descbench.statistics import Metric
+from descbench.statistics import Metric, p_value
 from descbench.worth import Use
 
 ENDS = 30  # classes at either end of the chart, where there are many
@@ -69,10 +69,6 @@ def similarity(value: float) -> str:
 
 def seconds(value: float) -> str:
     return "< 0.1" if 0 < value < 0.05 else f"{value:,.1f}"
-
-
-def p_value(p: float) -> str:
-    return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
 
 
 def heading(runs: Runs) -> dict[str, Any]:
@@ -198,7 +194,7 @@ def _paired(compared: Comparison) -> dict[str, Any]:
             "chart": shapes.interval(axis, one.value, one.low, one.high, zero=0.0, kind="ours" if one.shown else ""),
             "gained": f"{one.gained:,}",
             "lost": f"{one.lost:,}",
-            "p": p_value(one.p_holm),
+            "p": p_value(one.p_holm).removeprefix("= "),
         }
         for called, one in compared.differences.items()
     ]
