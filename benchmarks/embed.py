@@ -5,9 +5,10 @@
 The model has random weights, which are as fast as others; it is saved and loaded as any local model. The images are
 drawn, of ImageNet's usual size. On a GPU in bfloat16, and ViT-L/14 too; else ViT-B/32 in float32. Sides take turns.
 
-- decode: our loader on all cores, and nothing else; forward: the bare image tower with batches that are ready.
-- bound: the slower of these two. On a GPU both can be had at once. On a CPU they share the cores, so that at best the
-  times add up; that ratio is shown too.
+- decode: our loader on all cores, and nothing else; decode and prepare: with the model's own resizing, which Pillow
+  does on the CPU; forward: the bare image tower with batches that are ready.
+- bound: the slower of the first and the last. On a GPU both can be had at once. On a CPU they share the cores, so that
+  at best the times add up; that ratio is shown too.
 - loop: a DataLoader with the model's preprocessing in its workers, encode_image batch by batch, rows collected: what
   benchmarks of this field do.
 - descbench: `keep` into an empty store, hashes of the files and all.
@@ -39,7 +40,7 @@ from descbench.decoding import cores
 from descbench.embedding import keep
 from descbench.store import CachedEncoder
 
-ROUNDS = 3
+ROUNDS = 11
 DRAWN = 128  # pictures; the others are the same with other bytes at the end, which no decoder reads
 
 
@@ -47,7 +48,7 @@ def main(images: int) -> None:
     import torch
 
     cuda = torch.cuda.is_available()
-    images = images or (8192 if cuda else 192)
+    images = images or (8192 if cuda else 64)
     device = torch.cuda.get_device_name() if cuda else "cpu"
     print(f"torch {torch.__version__}, {device}, {cores()} cores, {torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +104,7 @@ def compare(name: str, folder: Path, files: list[Path], cuda: bool) -> None:
 
     logging.disable(logging.WARNING)  # open_clip says that the weights are random
     path = save(name, folder)
-    device, precision, batch = ("cuda", "bf16", 256) if cuda else ("cpu", "fp32", 64)
+    device, precision, batch = ("cuda", "bf16", 256) if cuda else ("cpu", "fp32", 32)
     encoder = db.encoder(f"open_clip:local-dir:{path}", device=device, precision=precision)
     model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{path}", precision=precision, device=device)
     model.eval()
@@ -123,6 +124,11 @@ def compare(name: str, folder: Path, files: list[Path], cuda: bool) -> None:
     def decode() -> None:
         with ThreadPoolExecutor(cores()) as pool:
             for _ in pool.map(lambda path: load_image(path).size, files):
+                pass
+
+    def decode_and_prepare() -> None:
+        with ThreadPoolExecutor(cores()) as pool:
+            for _ in pool.map(lambda path: encoder.prepare(load_image(path)).shape, files):
                 pass
 
     def forward() -> None:
@@ -150,6 +156,7 @@ def compare(name: str, folder: Path, files: list[Path], cuda: bool) -> None:
 
     sides: dict[str, Callable[[], None]] = {
         "decode": decode,
+        "decode and prepare": decode_and_prepare,
         "forward": forward,
         "descbench, tensors ready": ours_ready,
         "loop": loop,
@@ -160,21 +167,28 @@ def compare(name: str, folder: Path, files: list[Path], cuda: bool) -> None:
     seconds: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
     forward()  # once, unmeasured: kernels are chosen, memory is had
     ours_ready()
-    for _ in range(ROUNDS):
-        for side, work in sides.items():
-            seconds[side].append(timed(work))
+    for turn in range(ROUNDS):
+        order = list(sides)
+        first = turn % len(order)  # who comes after whom changes, since machines grow warm
+        for side in order[first:] + order[:first]:
+            seconds[side].append(timed(sides[side]))
     took, worked = (
         {side: statistics.median(pair[kind] for pair in pairs) for side, pairs in seconds.items()} for kind in (0, 1)
     )
-    bound, added = max(took["decode"], took["forward"]), took["decode"] + took["forward"]
+
+    def share(side: str, of: Callable[[float, float], float]) -> float:
+        """The median over rounds of what of decode and forward is to a side: of one round, since machines drift."""
+        rounds = zip(seconds["decode"], seconds["forward"], seconds[side], strict=True)
+        return statistics.median(of(decoded, ahead) / second for (decoded, _), (ahead, _), (second, _) in rounds)
+
     print(f"\n{name}, {precision}, batches of {batch}")
     for side, second in took.items():
         told = ""
         if side.endswith("ready"):
-            told = f"{took['forward'] / second:.2f} of the bare forward"
-        elif side not in ("decode", "forward"):
-            told = f"{took['loop'] / second:.2f} x the loop, "
-            told += f"{bound / second:.2f} of the bound, {added / second:.2f} of the sum"
+            told = f"{share(side, lambda _, ahead: ahead):.2f} of the bare forward"
+        elif side not in ("decode", "decode and prepare", "forward"):
+            told = f"{share(side, max) / share('loop', max):.2f} x the loop, "
+            told += f"{share(side, max):.2f} of the bound, {share(side, lambda a, b: a + b):.2f} of the sum"
         print(f"  {side:<26}{len(files) / second:9.1f} images/s {second:8.2f} s {worked[side]:8.2f} s of cores  {told}")
     if cuda:
         from torch.utils.flop_counter import FlopCounterMode
