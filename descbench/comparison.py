@@ -64,7 +64,7 @@ class Compared(PairedDifference):
             kind = "better" if self.value > 0 else "worse"
             return (
                 f"{name} is {kind} than {base} by {by}, and chance alone does not explain it ({p}). "
-                f"One of this size takes about {needed} to be seen (80 % power)."
+                f"A difference of this size takes about {needed} to be seen (80 % power)."
             )
         if not differ:
             return f"{name} and {base} are right in the same images: nothing tells them apart."

@@ -116,7 +116,7 @@ def test_a_conclusion_says_what_can_and_what_cannot_be_concluded() -> None:
     # (1.959964 x 0.316228 + 0.841621 x 0.310483)^2 / 0.06^2 = 215.7, shown to two digits
     assert sentence(1000, 80, 20) == (
         "two is better than one by 6.0 points, and chance alone does not explain it (p < 0.0001). "
-        "One of this size takes about 220 images to be seen (80 % power)."
+        "A difference of this size takes about 220 images to be seen (80 % power)."
     )
     assert sentence(1000, 20, 80).startswith("two is worse than one by 6.0 points, and chance alone does not")
     assert sentence(1000, 0, 0) == "two and one are right in the same images: nothing tells them apart."
