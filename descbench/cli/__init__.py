@@ -18,6 +18,7 @@ from descbench.cli import (
     compare,
     convert,
     demo,
+    doctor,
     embed,
     evaluate,
     explain,
@@ -56,6 +57,7 @@ app.command("export")(convert.export_command)
 app.command("lint")(lint.command)
 app.add_typer(batch.app, name="batch")
 app.add_typer(cache.app, name="cache")
+app.command("doctor")(doctor.command)
 app.command("demo")(demo.command)
 
 
