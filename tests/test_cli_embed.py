@@ -103,6 +103,9 @@ def test_a_second_evaluate_loads_no_model(run: Run, photos: Path, tmp_path: Path
     assert imported == "['PIL.Image']"
 
 
+MANY = 12 + 600 * 6
+
+
 def ranks(photos: Path, *options: str, restarts: int = 0) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["--max-restarts", str(restarts), "-m", "descbench"]
@@ -123,17 +126,21 @@ def kill_one(running: subprocess.Popen[str]) -> None:
 
 @pytest.fixture
 def many(photos: Path) -> Path:
-    """612 pictures."""
+    """`MANY` pictures, enough that features are kept before the last one is encoded. Many differ only in bytes behind
+    the picture, which nothing reads."""
     for index, sample in enumerate(DATASETS["demo"].from_spec("n=600,seed=1").samples()):
-        sample.load().save(photos / f"class {index % 3}" / f"more{index:03d}.png")
+        path = photos / f"class {index % 3}" / f"more{index:03d}.png"
+        sample.load().save(path)
+        for copy in range(5):
+            path.with_stem(f"{path.stem}-{copy}").write_bytes(path.read_bytes() + bytes([copy]))
     return photos
 
 
 def check_shared(run: Run, photos: Path) -> None:
     """The folder and the features are those of one process."""
     (kept,) = json.loads(run("cache", "ls", "--json", "--cache-dir", "shared").out)["features"]
-    assert kept["images"] == 612
-    assert [(one["rows"], one["shares"], one["processes"]) for one in kept["sets"]] == [(612, 1, 1)]
+    assert kept["images"] == MANY
+    assert [(one["rows"], one["shares"], one["processes"]) for one in kept["sets"]] == [(MANY, 1, 1)]
     assert len(list(Path("shared").rglob("images-*"))) == 1
     one = embed(DATASETS["folder"].from_spec(str(photos)), DemoEncoder(device="cpu"))
     two = embed(DATASETS["folder"].from_spec(str(photos)), CachedEncoder(DemoEncoder(device="cpu"), "shared/features"))
@@ -149,10 +156,10 @@ def test_ranks_of_torchrun_make_the_features_of_one_process(run: Run, many: Path
     killed.communicate(timeout=60)
     assert killed.returncode != 0
     there = json.loads(run("cache", "ls", "--json", "--cache-dir", "shared").out)["features"][0]["images"]
-    assert 0 < there < 612
+    assert 0 < there < MANY
     out, err = ranks(many, "--json").communicate(timeout=240)
     told = json.loads(out)
-    assert (told["images"], told["encoded"], told["failures"]) == (612, 612 - there, []), err
+    assert (told["images"], told["encoded"], told["failures"]) == (MANY, MANY - there, []), err
     check_shared(run, many)
 
 
@@ -164,7 +171,7 @@ def test_a_lost_rank_goes_on_by_itself_where_torchrun_may_restart(run: Run, many
     out, err = running.communicate(timeout=240)
     assert running.returncode == 0, err
     told = json.loads(out)
-    assert told["images"] == 612 and told["encoded"] < 612
+    assert told["images"] == MANY and told["encoded"] < MANY
     check_shared(run, many)
 
 
@@ -176,9 +183,9 @@ def test_two_commands_at_once_on_one_cache_both_end_well(run: Run, many: Path) -
     both = [subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) for _ in range(2)]
     for running in both:
         out, err = running.communicate(timeout=240)
-        assert (running.returncode, err) == (0, "") and json.loads(out)["images"] == 612
+        assert (running.returncode, err) == (0, "") and json.loads(out)["images"] == MANY
     (kept,) = json.loads(run("cache", "ls", "--json", "--cache-dir", "shared").out)["features"]
-    assert (kept["images"], kept["sets"][0]["rows"]) == (612, 612)
+    assert (kept["images"], kept["sets"][0]["rows"]) == (MANY, MANY)
     again = json.loads(run("embed", f"folder:{many}", "-e", "demo", "--cache-dir", "shared", "--json").out)
     assert again["encoded"] == 0
     assert not list(Path("shared").rglob(".*"))

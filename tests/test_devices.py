@@ -77,14 +77,14 @@ def test_a_kernel_that_torch_lacks_is_an_error_with_a_next_step() -> None:
 
 
 @pytest.mark.slow
-def test_what_cannot_be_compiled_is_an_error_with_a_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_compiled_is_an_error_with_a_next_step() -> None:
     import torch._inductor.config
 
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "/no/such/g++"))
     shift = secrets.randbits(50)  # what was compiled before lies in a cache of torch's
     double = Compute("cpu", compile=True).compiled(lambda rows: 2 * rows + shift)
     message = r"cannot be compiled on cpu: .*No working C\+\+ compiler[^\n]*Leave --compile .* out[^\n]*$"
-    with pytest.raises(InputError, match=message):
+    without = torch._inductor.config.patch({"cpp.cxx": (None, "/no/such/g++")})
+    with without, pytest.raises(InputError, match=message):
         double(torch.ones(3, dtype=torch.float64))
     plain = Compute("cpu").compiled(double)
     assert plain is double
