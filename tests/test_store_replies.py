@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,8 +10,10 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -385,3 +388,24 @@ def test_a_question_that_stayed_unanswered_is_not_kept_and_is_asked_again(tmp_pa
     inner = Echo()
     assert all(reply.answered for reply in CachedLLM(inner, store).complete(questions(3)))
     assert [question.text for question in inner.seen] == ["what is 1?"]
+
+
+def test_a_file_that_another_process_is_making_at_this_moment_is_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, makers = tmp_path / "replies.sqlite", list[threading.Thread]()
+
+    class Interrupted(sqlite3.Connection):
+        """Once it has read that the file is nobody's, the other one has half a second to make it."""
+
+        def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
+            if statement == "PRAGMA user_version" and not makers:
+                makers.append(threading.Thread(target=lambda: ReplyStore(path).close()))
+                makers[0].start()
+                makers[0].join(0.5)
+            return super().execute(statement, *values)
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Interrupted))
+    with contextlib.closing(ReplyStore(path)) as store:
+        makers[0].join()
+        assert len(store) == 0

@@ -249,9 +249,11 @@ class ReplyStore:
 
     def _prepare(self) -> None:
         run = self._connection.execute
+        run("BEGIN")  # all three of one moment: another process may be making the file
         application = run("PRAGMA application_id").fetchone()[0]
         schema = run("PRAGMA user_version").fetchone()[0]
         tables = run("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        run("COMMIT")
         if tables and application != _APPLICATION:
             raise InputError(f"{str(self.path)!r} is another program's SQLite file. Give another cache folder.")
         if schema > _SCHEMA:
