@@ -57,7 +57,7 @@ class Compared(PairedDifference):
         """What can be concluded of a run `name` beside the run `base`, what cannot, and how many images would show the
         difference: a sentence or two."""
         by = f"{100 * abs(self.value):.1f} points"
-        p = f"p {p_value(self.p_holm)}" + (f", corrected for {self.tests} comparisons" if self.tests > 1 else "")
+        p = p_value(self.p_holm, "p") + (f", corrected for {self.tests} comparisons" if self.tests > 1 else "")
         needed = "" if self.images_needed is None else f"{round_up(self.images_needed):,} images"
         differ = self.gained + self.lost
         if self.shown:
@@ -92,7 +92,7 @@ class Comparison:
 
         rows = [
             [markup.name(name), f"{100 * d.value:+.1f}", f"{100 * d.low:+.1f} to {100 * d.high:+.1f}", d.gained, d.lost,
-             p_value(d.p_holm).removeprefix("= ")]
+             p_value(d.p_holm)]
             for name, d in self.differences.items()
         ]  # fmt: skip
         head = ["method", "points", "95 %", "gained", "lost", "p, by Holm"]
@@ -110,7 +110,7 @@ class Comparison:
             corrected = f", {p_value(d.p_holm)} by Holm for {d.tests} comparisons" if d.tests > 1 else ""
             lines.append(
                 f"  {name}: {100 * d.value:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}], "
-                f"McNemar p {p_value(d.p)}{corrected} ({d.gained} gained, {d.lost} lost of {d.n})"
+                f"{p_value(d.p, 'McNemar p')}{corrected} ({d.gained} gained, {d.lost} lost of {d.n})"
                 + (f"; {ties} of these by a tie, where rounding may decide" if (ties := self.ties.get(name)) else "")
             )
         return "\n".join([*lines, *self.conclusions])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from descbench.errors import InputError
-from descbench.statistics import FEWER, Metric, drawn_sums, score_interval, wilson
+from descbench.statistics import FEWER, Metric, drawn_interval, drawn_sums, wilson
 
 BINS = 15
 RUNS = 128
@@ -116,10 +116,8 @@ def auroc(known: np.ndarray, unknown: np.ndarray, seed: int = 0, draws: int = FE
     b = generator.multinomial(M, often[1] / M, size=draws)
     below = np.cumsum(b, axis=1) - b
     # Counts are divided last: sums of shares may come out above 1 by rounding.
-    low, high = np.quantile((a * (below + inside * b)).sum(axis=1) / (N * M), [0.025, 0.975])
-    if low == high:
-        low, high = score_interval(value, min(N, M))
-    return Metric(value, float(low), float(high), N + M)
+    drawn = (a * (below + inside * b)).sum(axis=1) / (N * M)
+    return Metric(value, *drawn_interval(drawn, value, min(N, M)), N + M)
 
 
 def _inside(known: np.ndarray, unknown: np.ndarray, where: np.ndarray, there: np.ndarray, count: int) -> np.ndarray:
@@ -146,11 +144,8 @@ def fpr_at_tpr(known: np.ndarray, unknown: np.ndarray, tpr: float = 0.95, seed: 
     generator = np.random.default_rng(seed)
     # Which of N scores is the one of this rank among N drawn: where the order statistic of as many uniforms falls.
     threshold = (generator.beta(rank + 1, N - rank, draws) * N).astype(np.int64).clip(max=N - 1)
-    drawn = generator.binomial(M, passed[threshold]) / M
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    if low == high:
-        low, high = score_interval(float(passed[rank]), M)
-    return Metric(float(passed[rank]), float(low), float(high), N + M)
+    drawn, value = generator.binomial(M, passed[threshold]) / M, float(passed[rank])
+    return Metric(value, *drawn_interval(drawn, value, M), N + M)
 
 
 def _two(known: np.ndarray, unknown: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from descbench.errors import DescbenchWarning, InputError, MatchError, listed
-from descbench.statistics import Difference, Metric, wilson
+from descbench.statistics import Difference, Metric, p_value, wilson
 
 DRAWS = 10_000  # of a permutation test
 WORDS = ("id", "path", "source", "file")  # what the column of the images may be called
@@ -86,9 +86,8 @@ class Groups:
             return f"only one group, {self.worst.name!r}{out}"
         if not self.gap.value:
             return f"all {len(self.rows)} groups are alike{out}"
-        p = "< 0.001" if self.p < 0.001 else f"= {self.p:.2g}"
         points = f"{100 * self.gap.value:.1f} [{100 * self.gap.low:.1f}, {100 * self.gap.high:.1f}] points"
-        return f"{self.worst.name!r} is {points} behind {self.best.name!r}, p {p}{out}"
+        return f"{self.worst.name!r} is {points} behind {self.best.name!r}, {p_value(self.p, 'p', 0.001)}{out}"
 
     def __str__(self) -> str:
         width = max(len("group"), *(len(row.name) for row in self.rows))

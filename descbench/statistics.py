@@ -83,6 +83,12 @@ def score_interval(share: float, n: float, level: float = 0.95) -> tuple[float, 
     return (0.0 if share == 0 else middle - half), (1.0 if share == 1 else middle + half)
 
 
+def drawn_interval(drawn: np.ndarray, share: float, n: float) -> tuple[float, float]:
+    """The percentile interval of a bootstrap; where that has no width, Wilson's of the share over n images."""
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return score_interval(share, n) if low == high else (float(low), float(high))
+
+
 def mean_per_class(hits: np.ndarray, labels: np.ndarray, seed: int = 0, draws: int = DRAWS) -> Metric:
     """The mean of the accuracies of the classes that occur, with a percentile bootstrap interval within classes.
 
@@ -111,10 +117,7 @@ def mean_per_class(hits: np.ndarray, labels: np.ndarray, seed: int = 0, draws: i
         part = slice(start, start + 1000)
         trials = generator.binomial(often[part] * size[part], share[part], size=(draws, len(size[part])))
         drawn += (kinds[2, part] * trials / size[part]).sum(axis=1)
-    low, high = np.quantile(drawn / classes, [0.025, 0.975])
-    if low == high:
-        low, high = score_interval(value, worth)
-    return Metric(value, float(low), float(high), len(hits))
+    return Metric(value, *drawn_interval(drawn / classes, value, worth), len(hits))
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -129,9 +132,10 @@ def mcnemar(gained: int, lost: int) -> float:
     return min(1.0, 2 * tail)
 
 
-def p_value(p: float) -> str:
-    """A p as text, with its sign: below 1e-4 no digit of it means anything to a reader."""
-    return "< 0.0001" if p < 1e-4 else f"= {p:.2g}"
+def p_value(p: float, called: str = "", least: float = 1e-4) -> str:
+    """A p as text, for a sentence with what it is `called`: below `least` no digit of it means anything to a reader."""
+    sign, value = ("<", f"{least:g}") if p < least else ("=", f"{p:.2g}")
+    return " ".join([called, sign, value] if called else [value] if sign == "=" else [sign, value])
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, seed: int = 0, draws: int = DRAWS) -> PairedDifference:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -104,6 +105,8 @@ def test_a_comparison_of_several_is_corrected_for_all_of_them() -> None:
     p = [d.p for d in table.differences.values()]
     assert min(d.p_holm for d in table.differences.values()) == pytest.approx(3 * min(p))
     assert str(table).count("by Holm for 3 comparisons") == 3
+    p = r"(\d[\d.e-]*|< 0\.0001)"  # with an equals sign after what it is called only
+    assert len(re.findall(rf"McNemar p (= )?{p}, {p} by Holm for 3", str(table))) == 3
     assert "Holm" not in str(db.compare([answered(base, "base"), answered(others[0], "other")]))
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from descbench.errors import InputError
-from descbench.statistics import Metric, mcnemar, mean_per_class, paired_difference, wilson
+from descbench.statistics import Metric, mcnemar, mean_per_class, p_value, paired_difference, wilson
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -110,6 +110,12 @@ def test_a_per_class_interval_covers_the_true_mean_of_few_images_a_class(images:
         found = mean_per_class(draw.random(len(labels)) < p[labels], labels, draws=600)
         covered += found.low <= p.mean() <= found.high
     assert covered >= 0.9 * 300
+
+
+def test_a_p_too_small_to_be_read_is_said_to_be_below_a_bound() -> None:
+    assert [p_value(p) for p in (1.0, 0.0312, 1e-4, 9e-5, 0.0)] == ["1", "0.031", "0.0001", "< 0.0001", "< 0.0001"]
+    assert (p_value(0.2, "p"), p_value(1e-9, "McNemar p")) == ("p = 0.2", "McNemar p < 0.0001")
+    assert (p_value(0.0009, "p", 0.001), p_value(0.001, "p", 0.001)) == ("p < 0.001", "p = 0.001")
 
 
 def test_where_nothing_varies_the_interval_per_class_is_wilsons() -> None:

@@ -118,7 +118,7 @@ def _table(found: Comparison, runs: list[Evaluation]) -> Table:
     rows = [[Cell.of(found.base), _share(top1[0]), *(Cell("") for _ in list(columns)[2:])]]
     for (name, d), value in zip(found.differences.items(), top1[1:], strict=True):
         points = f"{100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
-        tests = [Cell(p_value(p).removeprefix("= "), {"": p}) for p in ((d.p, d.p_holm) if several else (d.p,))]
+        tests = [Cell(p_value(p), {"": p}) for p in ((d.p, d.p_holm) if several else (d.p,))]
         bounds = {"": d.value, "_low": d.low, "_high": d.high}
         rows.append([Cell.of(name), _share(value), Cell(points, bounds), Cell.of(d.gained), Cell.of(d.lost), *tests])
     return Table(columns, rows)
