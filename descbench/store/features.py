@@ -229,7 +229,8 @@ def kept_encoders(root: Path) -> Iterator[KeptEncoder]:
             continue
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         if folder.name != _folder_name(fingerprint):
-            of = "a newer" if str(about.get("format", 0)) > str(_FORMAT) else "an earlier"
+            written = about.get("format", 0)
+            of = "a newer" if isinstance(written, int) and written > _FORMAT else "an earlier"
             yield KeptEncoder(folder, name, f"{name} (of {of} descbench: not used)", 0, 0, size, ())
             continue
         images, texts = (len(Shards(folder, kind, fingerprint)) for kind in ("images", "texts"))
