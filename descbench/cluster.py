@@ -275,8 +275,10 @@ def _unreachable(address: str | None, reason: str) -> InputError:
 
 def _told(error: BaseException) -> DescbenchError:
     """That actors were lost, or that one failed, and why."""
-    kept = "What was encoded is kept; the same command again encodes the rest. Where memory was short: fewer actors, or"
     cause, raised, _ = str(error).rpartition("\n\nThe above exception was the direct cause")
     line = next((text for text in reversed((cause or str(error)).splitlines()) if text.strip()), type(error).__name__)
     what = "an actor of the cluster failed" if raised else "the actors of the cluster were lost"
-    return PartialError(f"{what} ({line.strip().rstrip('.')}). {kept} a smaller batch size")
+    return PartialError(
+        f"{what} ({line.strip().rstrip('.')}). What was encoded is kept; the same command again encodes the rest. "
+        "Where memory was short: fewer actors, or a smaller batch size"
+    )

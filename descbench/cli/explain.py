@@ -98,8 +98,7 @@ def command(
         raise InputError("--against and --heatmap are for one picture; over a data set all classes compete")
     if not data and (labels or split or limit):
         raise InputError("--labels, --split and --limit are for --data; one picture needs none")
-    if image is not None:  # what cannot be is said before a model is loaded
-        load_image(image)
+    picture = load_image(image) if image is not None else None  # what cannot be is said before a model is loaded
     if heatmap is not None:
         sheet_path(heatmap)
     source = spec.dataset(data, split=split, limit=limit) if data else None
@@ -115,8 +114,8 @@ def command(
     if image is not None:
         with progress_shown():
             why = classifier.explain(image, rival)
-            if heatmap is not None:
-                save_heatmaps(heatmap, image, why, model)
+            if heatmap is not None and picture is not None:
+                save_heatmaps(heatmap, picture, why, model)
         if json:
             print_json({"image": str(image), **explanation_json(why)})
         else:

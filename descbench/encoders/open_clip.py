@@ -48,6 +48,7 @@ class OpenCLIPEncoder(ModelEncoder):
     def __init__(self, argument: str, **options: Any) -> None:
         super().__init__(argument, **options)
         self.name = f"open_clip {argument}"
+        self._checked = False
         self._kind, _, rest = argument.partition(":")
         if self._kind == "local-dir":
             self._folder = Path(rest).expanduser()
@@ -126,7 +127,7 @@ class OpenCLIPEncoder(ModelEncoder):
                 self._model_name, self._tag, precision=precision, device=device
             )
         model.eval()
-        model.visual.to(memory_format=torch.channels_last)  # as GPUs compute convolutions fastest; no number changes
+        model.visual.to(memory_format=torch.channels_last)  # as GPUs compute convolutions fastest
         prepare, scaled = _pixels(preprocess, device)
         bias = getattr(model, "logit_bias", None)
         scale, bias = math.exp(model.logit_scale.item()), None if bias is None else bias.item()
@@ -151,8 +152,8 @@ class OpenCLIPEncoder(ModelEncoder):
 
     def _check_hub(self) -> None:
         """What is checked of a folder when it is named, of a model of the hub: before its weights are fetched, and
-        before open_clip looks for a tokenizer. Raises `InputError`, `AccessError` where it cannot be had."""
-        if self._kind != "hf-hub":
+        before open_clip looks for a tokenizer; once. Raises `InputError`, `AccessError` where it cannot be had."""
+        if self._kind != "hf-hub" or self._checked:
             return
         from huggingface_hub import hf_hub_download
 
@@ -160,6 +161,7 @@ class OpenCLIPEncoder(ModelEncoder):
             path = hf_hub_download(self.argument.partition(":")[2], _CONFIG)
             config = json.loads(Path(path).read_text(encoding="utf-8"))
         _check_config(config, f"{self.argument}/{_CONFIG}")
+        self._checked = True
 
     def _explained(self, error: Exception) -> InputError | AccessError:
         import torch
