@@ -6,11 +6,11 @@ import json
 import os
 import re
 import time
-import uuid
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from descbench.embedding import Embedded, blocks, files_known, unreadable
 from descbench.errors import DescbenchWarning, InputError
 from descbench.evaluation import protocol_of, versions
 from descbench.progress import report
+from descbench.store.shards import sweep, written_whole
 
 if TYPE_CHECKING:
     from descbench.classifier import Classifier
@@ -107,41 +108,36 @@ class _File:
         }
         self._schema = pa.schema(kinds.items(), metadata={"descbench": json.dumps(about)})
         self._path = path
-        self._unfinished = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
 
     def __enter__(self) -> _File:
         import pyarrow.parquet as pq
 
-        with self._writing():
+        with self._writing(), ExitStack() as stack:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(self._unfinished, self._schema)
+            sweep(self._path.parent, f".{escape(self._path.name)}.*")
+            self._writer = pq.ParquetWriter(stack.enter_context(written_whole(self._path)), self._schema)
+            stack.push(self._close)
+            self._end = stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            with self._writing():
-                self._writer.close()
-                self._unfinished.replace(self._path)
-        else:
-            with suppress(OSError):
-                self._writer.close()
-            self._drop()
+    def __exit__(self, *error: Any) -> None:
+        with self._writing():
+            self._end.__exit__(*error)
+
+    def _close(self, kind: type[BaseException] | None, *_: object) -> None:
+        with suppress(OSError) if kind else nullcontext():  # what has failed already says why
+            self._writer.close()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            self._drop()
             reason = os.strerror(error.errno) if error.errno else error
             raise InputError(
                 f"{str(self._path)!r} cannot be written: {reason}. See that its folder can be written to and the disk "
                 "has room, or give another file. What was encoded is kept."
             ) from error
-
-    def _drop(self) -> None:
-        with suppress(OSError):
-            self._unfinished.unlink()
 
     def write(self, block: Embedded, predictions: Predictions) -> None:
         import pyarrow as pa

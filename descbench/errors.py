@@ -71,6 +71,11 @@ def listed(items: Iterable[object], limit: int = 8) -> str:
     return ", ".join(texts[:limit]) + f" and {len(texts) - limit} more"
 
 
+def counted(n: int, what: str) -> str:
+    """How many of what: `1 class`, `2 classes`, `1,000 images`."""
+    return f"{n:,} {what}" + ("" if n == 1 else "es" if what.endswith("s") else "s")
+
+
 def nearest(given: str, known: Iterable[str]) -> str:
     """`; did you mean 'dclip'?` where something known is close to what was given, else nothing."""
     close = difflib.get_close_matches(given, list(known), n=1)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +120,25 @@ def once(data: Any, where: object) -> Any:
 def read_json(path: Path) -> Any:
     """What a JSON file holds; raises `InputError` where there is no such file, it is broken, or a key occurs twice."""
     return once(parse_json(read_text(path), str(path)), path)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[bool | None]:
+    """Whether this process alone has the lock of a folder for the time of a block, which ends with the process; None
+    where the system locks no folders (Windows, some network disks)."""
+    alone: bool | None = None
+    with ExitStack() as stack:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                alone = True
+            except BlockingIOError:
+                alone = False
+        yield alone
 
 
 def write_whole(path: str | Path, text: str) -> None:

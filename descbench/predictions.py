@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from descbench.errors import InputError
+from descbench.errors import InputError, counted
 from descbench.vocabulary import Vocabulary
 
 
@@ -51,7 +51,7 @@ class Predictions:
         ]
         width = some.ids.shape[1]
         head = ["image", *(cell for place in range(1, width + 1) for cell in (f"class {place}", "score"))]
-        told = f"{len(self)} prediction{'' if len(self) == 1 else 's'}" + ("" if len(self) <= 10 else ", the first 10")
+        told = counted(len(self), "prediction") + ("" if len(self) <= 10 else ", the first 10")
         return str(markup.snippet(markup.table(head, rows, told, numbers=range(2, 2 * width + 1, 2))))
 
     def top(self, k: int) -> Predictions:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from descbench.errors import InputError, listed
+from descbench.files import locked
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,7 +42,11 @@ def alone(folder: Path) -> Iterator[None]:
     if not os.access(folder, os.W_OK):
         raise InputError(_not_kept(folder, "it cannot be written"))
     try:
-        with _locked(folder):
+        with locked(folder) as ours:
+            if ours is False:
+                raise InputError(
+                    f"another process keeps runs in {folder} at this moment; wait for its end, or choose another folder"
+                )
             yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -51,28 +56,6 @@ def alone(folder: Path) -> Iterator[None]:
         if new:
             with suppress(OSError):
                 folder.rmdir()
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"another process keeps runs in {folder} at this moment; wait for its end, or choose another folder"
-            ) from None
-        except OSError:
-            pass
-        yield
-    finally:
-        os.close(opened)
 
 
 def _not_kept(folder: Path, why: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -129,6 +130,15 @@ def test_a_run_that_fails_leaves_the_file_that_was_there(photos: Path, tmp_path:
         scored(failing, photos, path)
     assert path.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["p.parquet", "photos", "photos.csv"]
+
+
+def test_what_a_killed_run_has_left_goes_with_the_next_one_a_day_later(photos: Path, tmp_path: Path) -> None:
+    old, new = (tmp_path / f".p.parquet.{process}.0a1b2c3d" for process in (1, 2))
+    for part in (old, new):
+        part.write_bytes(b"PAR1")
+    os.utime(old, (0, 0))
+    scored(FakeEncoder(dim=16), photos, tmp_path / "p.parquet")
+    assert new.exists() and not old.exists()
 
 
 @pytest.mark.parametrize("size", [1, 600])  # no room for the first bytes; none for the rows

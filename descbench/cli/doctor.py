@@ -115,18 +115,16 @@ def _demo(device: str) -> str:
     """A bird that is drawn and recognised by its entry in the field guide."""
     from descbench import spec
     from descbench.classifier import Classifier
-    from descbench.demo.guide import TRAITS, species, wordings
+    from descbench.demo.guide import species
     from descbench.demo.renderer import render
-    from descbench.descriptions import Descriptions
+    from descbench.demo.tour import whole_guide
     from descbench.vocabulary import Vocabulary
 
     birds = species()
-    told = {i: [wordings(trait, page.bird[trait])[0] for trait in TRAITS] for i, page in enumerate(birds)}
     names = [page.name for page in birds]
     start = time.perf_counter()
     model = spec.encoder("demo", device=device)
-    described = Descriptions(told, names=dict(enumerate(names)))
-    classifier = Classifier(Vocabulary(names), spec.method("dclip"), model, descriptions=described)
+    classifier = Classifier(Vocabulary(names), spec.method("dclip"), model, descriptions=whole_guide())
     answer = classifier.predict([render(birds[7].bird, 7)], top_k=1).names()[0][0]
     if answer != names[7]:
         raise RuntimeError(f"a picture of {names[7]} is taken for {answer}: this machine computes something else")
@@ -158,11 +156,13 @@ def _told_of(kept: Any) -> str:
 
 def _access() -> Iterator[Finding]:
     """What the environment says of servers. Keys are not shown."""
+    from huggingface_hub import constants
+
     key, url = os.environ.get("OPENAI_API_KEY"), os.environ.get("OPENAI_BASE_URL")
     where = f" for {url}" if url else ""
     told = f"OPENAI_API_KEY is {'set' if key else 'not set: openai:MODEL needs it, your own server does not'}{where}"
     yield Finding("openai", "ok" if key else "note", told)
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+    if constants.HF_HUB_OFFLINE:
         yield Finding(
             "hub", "note", "HF_HUB_OFFLINE is set: only models and data sets that are here already can be used"
         )

@@ -42,7 +42,7 @@ from descbench.cli.common import (
     usual_method,
 )
 from descbench.cli.tables import Csv, Form, Latex, Markdown, form_of
-from descbench.errors import BudgetError, DescbenchError, InputError, listed
+from descbench.errors import BudgetError, DescbenchError, InputError, counted, listed
 
 if TYPE_CHECKING:
     from descbench.comparison import Controlled
@@ -163,9 +163,10 @@ def command(
 
     form = form_of(json=json, csv=csv, markdown=markdown, latex=latex)
     looks.check_metrics(metrics)
+    keeping = alone(output) if output else nullcontext()
     if config is not None:
         _check_alone(context)
-        with alone(output) if output else nullcontext():
+        with keeping:
             repeat(config, Keeper(output, gallery), cache_dir(cache), device, form, metrics)
         return
     if data is None:
@@ -200,7 +201,7 @@ def command(
         grid.published = {(e, text): one for e in encoders for text, one in figures_of(name, e).items()}
         if published and not grid.published:
             raise InputError(f"the figures for {name} are of {listed(BACKBONES)}; given: {listed(encoders)}")
-    with alone(output) if output else nullcontext(), progress_shown():
+    with keeping, progress_shown():
         for spelled in encoders:
             try:
                 model = given.encoder(spelled, place, device)
@@ -320,7 +321,7 @@ class Grid:
     def tell_left_out(self, keeper: Keeper) -> None:
         """Say what is kept, and what is missing from the results. Exit code 3 where it was an encoder, or images."""
         if keeper.folder is not None:
-            note(f"{keeper.count} run{'' if keeper.count == 1 else 's'} kept in {keeper.folder}")
+            note(f"{counted(keeper.count, 'run')} kept in {keeper.folder}")
         if self.unavailable:
             note(f"note: left out: {listed(self.unavailable)}. {next(iter(self.unavailable.values()))}")
         for encoder, error in self.failed.items():
@@ -378,9 +379,8 @@ def _show(grid: Grid, form: Form, metrics: str, controls: bool, coverage: bool =
     for encoder, runs in grid.results.items():
         for text, seeds in runs.items():
             if ties := sum(run.ties for run in seeds):
-                what = "1 tie" if ties == 1 else f"{ties} ties"
                 near = "the best two scores are nearer than 1e-6, rounding may decide"
-                say(f"{grid.name(text, encoder)}: {what}: {near}")
+                say(f"{grid.name(text, encoder)}: {counted(ties, 'tie')}: {near}")
     for one in dict.fromkeys(grid.cited.values()):
         say(f"published, not measured here: {one}")
     for encoder, runs in grid.results.items():

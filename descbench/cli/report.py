@@ -9,7 +9,7 @@ import typer
 
 from descbench.cli.common import note, progress_shown
 from descbench.cli.compare import run_folders
-from descbench.errors import InputError
+from descbench.errors import InputError, counted
 
 
 def command(
@@ -42,5 +42,4 @@ def command(
             report("reading runs", number, len(folders))
     page = render(loaded, detail)
     write_whole(output, page)
-    runs_in = f"{len(loaded)} run" + ("" if len(loaded) == 1 else "s")
-    note(f"{runs_in} in {output}, {len(page.encode()) / 1e6:.1f} MB; open it in a browser")
+    note(f"{counted(len(loaded), 'run')} in {output}, {len(page.encode()) / 1e6:.1f} MB; open it in a browser")

@@ -20,7 +20,7 @@ from descbench.classifier import Classifier
 from descbench.demo.guide import TRAITS, Bird, species, wordings
 from descbench.demo.reasons import trait_of
 from descbench.demo.renderer import parts, render
-from descbench.descriptions import Descriptions
+from descbench.demo.tour import whole_guide
 from descbench.heatmaps import Heatmap, Occlusion, heatmap
 from descbench.heatmaps.drawing import TOP, speaking, unnamed
 from descbench.methods import DCLIP
@@ -99,11 +99,8 @@ def pointing(
     Each bird is explained by all nine traits of its answer and of the class that comes next, in the guide's words.
     """
     birds = species()
-    told = Descriptions(
-        {i: [wordings(trait, page.bird[trait])[0] for trait in TRAITS] for i, page in enumerate(birds)},
-        names={i: page.name for i, page in enumerate(birds)},
-    )
-    classifier = Classifier(Vocabulary([page.name for page in birds]), DCLIP(), encoder, descriptions=told)
+    names = Vocabulary([page.name for page in birds])
+    classifier = Classifier(names, DCLIP(), encoder, descriptions=whole_guide())
     phrases = {(trait, value): wordings(trait, value)[0] for trait, values in TRAITS.items() for value in values}
     found = {kind: dict.fromkeys(TRAITS, Points()) for kind in KINDS}
     for number in range(pictures):

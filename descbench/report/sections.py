@@ -13,7 +13,7 @@ from descbench.calibration import Softmax
 from descbench.comparison import Comparison, Controlled, against, compare, verdict
 from descbench.descriptions import Descriptions
 from descbench.edits import edited
-from descbench.errors import DescbenchError
+from descbench.errors import DescbenchError, counted
 from descbench.evaluation import Confidence
 from descbench.groups import Groups
 from descbench.markup import clean, element, name, shortened, table
@@ -57,10 +57,6 @@ def points(value: float) -> str:
 def span(low: float, high: float, sign: bool = False) -> str:
     show = points if sign else percent
     return f"{show(low)} to {show(high)}"
-
-
-def counted(n: int, what: str) -> str:
-    return f"{n:,} {what}" + ("" if n == 1 else "es" if what.endswith("s") else "s")
 
 
 def similarity(value: float) -> str:
@@ -194,7 +190,7 @@ def _paired(compared: Comparison) -> dict[str, Any]:
             "chart": shapes.interval(axis, one.value, one.low, one.high, zero=0.0, kind="ours" if one.shown else ""),
             "gained": f"{one.gained:,}",
             "lost": f"{one.lost:,}",
-            "p": p_value(one.p_holm).removeprefix("= "),
+            "p": p_value(one.p_holm),
         }
         for called, one in compared.differences.items()
     ]

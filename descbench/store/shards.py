@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from descbench.arrays import Rows
 from descbench.errors import DescbenchWarning, InputError
+from descbench.files import locked
 
 ROWS = 2**16  # the most in a shard
 _SMALL = ROWS // 2  # shards below this are merged
@@ -112,7 +113,7 @@ class Shards:
         """
         if len(self._small()) <= most:
             return
-        with suppress(OSError), _alone(self._folder) as alone:
+        with suppress(OSError), locked(self._folder) as alone:
             if alone:
                 self._look()  # another process may just have done it
                 if len(self._small()) > most:
@@ -301,26 +302,6 @@ def _write(path: Path, keys: Sequence[str], rows: Rows, owner: str) -> None:
     }
     about = {"encoder": owner, "index": str(_checksum(*index.values()))}
     path.write_bytes(save(tensors, metadata=about))
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[bool]:
-    """True for one process at a time, as long as the block runs; False for the others, and where nothing is locked."""
-    try:
-        import fcntl
-
-        descriptor = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
-        yield False
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        yield False
-    else:
-        yield True
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
